@@ -21,7 +21,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Any, Iterator, Mapping, NoReturn, Optional, Sequence, Union
+from typing import Any, NoReturn, Optional, Union, cast
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
