@@ -45,7 +45,7 @@ _LINES = re.compile(
 )
 _STRING = re.compile(rf'"(?P<basic>(?:[^"\\\n{_CONTROL}]|\\[^\n{_CONTROL}])*)"|' rf"'(?P<literal>[^'\n{_CONTROL}]*)'")
 _ESCAPE = re.compile(
-    r"\\(?:x(?P<x>[0-9A-Fa-f]{2})|u(?P<u>[0-9A-Fa-f]{4})|U(?P<U>[0-9A-Fa-f]{8})|(?P<line>[ \t]*\r?\n\s*)|(?P<char>.?))"
+    r"\\(?:(?P<code>x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8})|(?P<line>[ \t]*\r?\n[ \t\r\n]*)|(?P<char>.?))"
 )
 _ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b", '"': '"', "\\": "\\"}
 _ESCAPES = {char: "\\" + letter for letter, char in _ESCAPED.items() if letter != "e"}  # which older readers lack
@@ -193,6 +193,8 @@ class _Reader:
             self._match(_SPACE)
             if not self._take("."):
                 return parts
+            if len(parts) == _MAX_DEPTH:
+                self._fail("tables are nested too deeply")
 
     def _key_value(self, table: dict[str, Any]) -> None:
         *parents, last = self._key()
@@ -200,9 +202,8 @@ class _Reader:
         self._match(_SPACE)
         for part in parents:
             child = table[part] if part in table else self._new_table(table, part, _DOTTED)
-            if self._origin.get(id(child)) not in (_IMPLICIT, _DOTTED):
+            if self._origin.get(id(child)) != _DOTTED:
                 self._fail(f"{part} cannot be extended")
-            self._origin[id(child)] = _DOTTED
             table = child
         if last in table:
             self._fail(f"{last} is defined twice")
@@ -211,7 +212,8 @@ class _Reader:
     def _value(self) -> Any:
         first = self._peek()
         if first in "\"'":
-            return self._quoted(_LINES if self._text.startswith(first * 3, self._position) else _STRING, "open string")
+            pattern = _LINES if self._text.startswith(first * 3, self._position) else _STRING
+            return self._quoted(pattern, "the string has no end, or a control character that should be escaped")
         if first not in "[{":
             return self._scalar()
         self._depth += 1
@@ -253,12 +255,11 @@ class _Reader:
         return _ESCAPE.sub(self._unescape, match["basic"])
 
     def _unescape(self, match: re.Match[str]) -> str:
-        code = match["x"] or match["u"] or match["U"]
         if match["line"]:
             return ""
-        if code is None:
+        if not match["code"]:
             return _ESCAPED.get(match["char"]) or self._fail(f"unknown escape {match[0]}")
-        point = int(code, 16)
+        point = int(match["code"][1:], 16)
         if 0xD800 <= point < 0xE000 or point > 0x10FFFF:
             self._fail(f"no character has the code of {match[0]}")
         return chr(point)
