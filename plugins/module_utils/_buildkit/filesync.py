@@ -1,0 +1,286 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change at any time without notice.
+
+"""FileSync: the daemon's view of our directories (wire §3), the sender's side of DiffCopy.
+
+The listing and the requested files share the budget of each turn half and half, so that files flow while
+the listing still runs. Packets are written by hand, one bytes object each (speed.md §4).
+
+A file that cannot be read ends the call with a status that names it, which fails the build; Go clients send
+an empty file there. A file that changes meanwhile is sent as it is read, to its end.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Optional
+from urllib.parse import unquote_to_bytes
+
+from .followpaths import include_patterns
+from .patterns import PatternError
+from .service import Call, CallFactory, CallStatus, Code, Metadata
+from .walk import Entry, Selection, Walk, varint
+
+_SERVICE = "/moby.filesync.v1.FileSync/"
+_REQ, _FIN, _ERR = 1, 3, 4  # fsutil.types.Packet.PacketType
+_FIN_PACKET = b"\x08\x03"
+_FRAMING = 5  # bytes that gRPC puts before a message; counts, as many are small
+_READ_MIN, _READ_MAX = 4096, 1 << 20  # bytes; a message may have 16 MiB (wire §2.10)
+# O_NONBLOCK: a FIFO that took the file's place must not stop everything.
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class FileSync:
+    """Serves directories of this host by the names that a solve gives them ("context", "dockerfile", …).
+
+    directories: dir-name → absolute path. May be called any number of times at once, for one directory too.
+    files_sent, bytes_sent: files whose content the daemon asked for and got, and the size of that content.
+    """
+
+    def __init__(self, directories: Mapping[str, str]) -> None:
+        self._directories = dict(directories)
+        self.files_sent = 0
+        self.bytes_sent = 0
+
+    def methods(self) -> Mapping[str, CallFactory]:
+        return {_SERVICE + "DiffCopy": self._diff_copy, _SERVICE + "TarStream": _Unimplemented}
+
+    def _diff_copy(self, metadata: Metadata) -> Call:
+        return DiffCopy(self, metadata)
+
+    def path_of(self, name: str) -> bytes:
+        """The directory of that name. NOT_FOUND is what makes the daemon say that the client does not offer it."""
+        path = self._directories.get(name)
+        if path is None:
+            raise CallStatus(Code.NOT_FOUND, f"no directory {name!r} is offered to this build")
+        return os.fsencode(path)
+
+
+class _Unimplemented(Call):
+    def __init__(self, metadata: Metadata) -> None:
+        del metadata
+
+    def produce(self, budget: int) -> list[bytes]:
+        raise CallStatus(Code.UNIMPLEMENTED, "TarStream is not served, DiffCopy is")
+
+
+def metadata_values(metadata: Metadata, key: str) -> list[bytes]:
+    """Values of a key as bytes, unquoted when the daemon says that it quoted them (wire §2.9)."""
+    values = [value.encode("utf-8", "surrogateescape") for value in metadata.get(key, ())]
+    if metadata.get(key + "-encoded", ())[:1] == ("1",):
+        return [unquote_to_bytes(value.replace(b"+", b" ")) for value in values]
+    return values
+
+
+def _varint_at(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+
+
+def decode_packet(message: bytes) -> tuple[int, int, bytes]:
+    """(type, ID, data) of a Packet of the daemon. Raises CallStatus when it is none."""
+    values, data, at = {1: 0, 3: 0}, b"", 0
+    try:
+        while at < len(message):
+            tag, at = _varint_at(message, at)
+            if tag & 7 == 0:
+                values[tag >> 3], at = _varint_at(message, at)
+            elif tag & 7 == 2:
+                size, at = _varint_at(message, at)
+                data, at = message[at : at + size] if tag >> 3 == 4 else data, at + size
+            else:
+                at = len(message) + 1
+    except IndexError:
+        at = len(message) + 1
+    if at > len(message):
+        raise CallStatus(Code.INVALID_ARGUMENT, "the daemon sent a malformed packet")
+    return values[1], values[3] & 0xFFFFFFFF, data
+
+
+class _Tree:
+    """Opens files below a directory, never through a link: neither the file nor a directory on the way may be one."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = os.open(root, _OPEN_DIRECTORY)
+        self._at, self._fd = b"", self._root
+
+    def open(self, path: bytes) -> int:
+        directory, _slash, name = path.rpartition(b"/")
+        if directory != self._at:
+            self._enter(directory)
+        return os.open(name, _OPEN_FILE, dir_fd=self._fd)
+
+    def _enter(self, directory: bytes) -> None:
+        if not directory.startswith(self._at + b"/") or not self._at:  # not below the last one: from the root
+            self._leave()
+        below = directory[len(self._at) :].strip(b"/")
+        for name in below.split(b"/") if below else ():
+            fd = os.open(name, _OPEN_DIRECTORY, dir_fd=self._fd)
+            self._leave()
+            self._fd = fd
+        self._at = directory
+
+    def _leave(self) -> None:
+        if self._fd != self._root:
+            os.close(self._fd)
+        self._at, self._fd = b"", self._root
+
+    def close(self) -> None:
+        self._leave()
+        os.close(self._root)
+
+
+class DiffCopy(Call):
+    """One transfer of a directory: listing out, requests in, contents out, FIN in, FIN out (wire §3.2)."""
+
+    def __init__(self, service: FileSync, metadata: Metadata) -> None:
+        self._service = service
+        self._metadata = metadata
+        self._root = b""
+        self._tree: Optional[_Tree] = None
+        self._listing: Optional[Iterator[Entry]] = None
+        self._listed = False
+        self._contents: list[Optional[bytes]] = []  # by ID, as Entry.content; None again once it was asked for
+        self._wanted: deque[tuple[int, bytes]] = deque()
+        self._fd = -1  # the file that is being sent
+        self._path = b""
+        self._field = b""  # its ID as a field of a packet
+        self._rest = 0  # bytes of it that are still expected
+        self._over = False
+
+    def receive(self, message: bytes) -> None:
+        kind, number, data = decode_packet(message)
+        if kind == _REQ:
+            content = self._contents[number] if number < len(self._contents) else None
+            if content is None:
+                raise self._failed(Code.INVALID_ARGUMENT, f"the daemon asked for entry {number} out of turn")
+            self._contents[number] = None
+            self._wanted.append((number, content))
+        elif kind == _FIN:
+            self._over = True
+        elif kind == _ERR:
+            raise self._failed(Code.UNKNOWN, "error from receiver: " + data.decode("utf-8", "replace"))
+        else:
+            raise self._failed(Code.INVALID_ARGUMENT, f"the daemon sent a packet of type {kind} out of turn")
+
+    def half_close(self) -> None:
+        if not self._over:
+            raise self._failed(Code.ABORTED, "the daemon ended the transfer before it was complete")
+
+    def produce(self, budget: int) -> list[bytes]:
+        if self._over:
+            self.cancel()
+            if self.finished:
+                return []
+            self.finished = True
+            return [_FIN_PACKET]
+        out: list[bytes] = []
+        try:
+            if self._listing is None:
+                self._listing = self._start()
+            left = budget - self._send_files(out, budget if self._listed else budget // 2)
+            if not self._listed:
+                left -= self._send_stats(out, left)
+                self._send_files(out, left)
+        except OSError as error:
+            raise self._unreadable(error) from None
+        except PatternError as error:
+            raise self._failed(Code.INVALID_ARGUMENT, str(error)) from None
+        return out
+
+    def cancel(self) -> None:
+        self._wanted.clear()
+        self._listing, self._listed = iter(()), True
+        self._close_file()
+        if self._tree is not None:
+            self._tree.close()
+            self._tree = None
+
+    def _start(self) -> Iterator[Entry]:
+        names = metadata_values(self._metadata, "dir-name") or [b""]
+        self._root = os.path.realpath(self._service.path_of(names[0].decode("utf-8", "surrogateescape")))
+        self._tree = _Tree(self._root)
+        include, exclude, follow = (
+            metadata_values(self._metadata, key) for key in ("include-patterns", "exclude-patterns", "followpaths")
+        )
+        include = include_patterns(self._root, include, follow)
+        return iter(Walk(self._root, Selection(include, exclude) if include or exclude else None))
+
+    def _send_stats(self, out: list[bytes], budget: int) -> int:
+        used = 0
+        contents = self._contents
+        for encoded, content in self._listing or ():
+            contents.append(content)
+            packet = b"\x12" + varint(len(encoded)) + encoded
+            out.append(packet)
+            used += len(packet) + _FRAMING
+            if used >= budget:
+                return used
+        out.append(b"")  # a STAT without stat ends the listing; it is an empty message
+        self._listed = True
+        return used + _FRAMING
+
+    def _send_files(self, out: list[bytes], budget: int) -> int:
+        used = 0
+        while used < budget and (self._fd >= 0 or self._wanted):
+            if self._fd < 0:
+                self._open_next()
+            data = self._read(min(self._rest + 1 if self._rest else _READ_MIN, max(budget - used, _READ_MIN)))
+            packet = b"\x08\x02" + self._field
+            if data:
+                packet += b'"' + varint(len(data)) + data
+            else:
+                self._close_file()
+                self._service.files_sent += 1
+            out.append(packet)
+            used += len(packet) + _FRAMING
+        return used
+
+    def _open_next(self) -> None:
+        number, self._path = self._wanted.popleft()
+        self._field = b"\x18" + varint(number) if number else b""
+        self._rest = 0
+        if self._path and self._tree is not None:
+            self._fd = self._tree.open(self._path)
+            info = os.fstat(self._fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise OSError(errno.EINVAL, "no regular file any more")
+            self._rest = info.st_size
+
+    def _read(self, size: int) -> bytes:
+        data = os.read(self._fd, min(size, _READ_MAX)) if self._fd >= 0 else b""
+        self._rest = max(self._rest - len(data), 0)
+        self._service.bytes_sent += len(data)
+        return data
+
+    def _close_file(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _unreadable(self, error: OSError) -> CallStatus:
+        """The status for what this host cannot read. Never NOT_FOUND: the daemon hides the text of that one."""
+        path = os.path.join(self._root, self._path) if self._path else self._root
+        named = error.filename
+        if isinstance(named, (str, bytes)) and os.path.isabs(named):
+            path = os.fsencode(named)
+        code = Code.PERMISSION_DENIED if isinstance(error, PermissionError) else Code.FAILED_PRECONDITION
+        return self._failed(code, f"cannot read {path.decode('utf-8', 'backslashreplace')}: {error.strerror}")
+
+    def _failed(self, code: Code, message: str) -> CallStatus:
+        self.cancel()
+        return CallStatus(code, message)
