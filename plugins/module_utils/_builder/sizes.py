@@ -14,9 +14,12 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import C
 
 _UNITS = "kmgtp"
 _MAX = 2**63 - 1  # the engine counts in int64
+_DIGITS = "[0-9]+(?:_[0-9]+)*"
 # One space may stand before the unit; `b` alone is bytes; `k`, `kb` and `kib` are the same unit.
-_SIZE = re.compile(r"(?P<number>\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?) ?(?P<suffix>[^0-9. ]*)")
-_SUFFIX = re.compile(r"(?:b|(?P<unit>[kmgtp])(?:i?b)?)?", re.IGNORECASE)
+_SIZE = re.compile(
+    rf"(?P<number>[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?) ?(?P<suffix>[^0-9. ]*)"
+)
+_SUFFIX = re.compile(r"(?:b|(?P<unit>[kmgtp])(?:i?b)?)?", re.IGNORECASE | re.ASCII)
 
 
 def ram_in_bytes(text: str) -> int:
@@ -25,7 +28,7 @@ def ram_in_bytes(text: str) -> int:
     Raises ConfigError in the CLI's words (`invalid size: 'abc'`, `invalid suffix: 'x'`).
     """
     size = _SIZE.fullmatch(text)
-    if size is None:
+    if size is None or float(size["number"]) < 0:
         raise ConfigError(f"invalid size: '{text}'")
     suffix = _SUFFIX.fullmatch(size["suffix"])
     if suffix is None:
