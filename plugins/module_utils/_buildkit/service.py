@@ -56,9 +56,11 @@ class Call:
     """One call of the daemon. Every method may raise CallStatus, which ends the call.
 
     finished: True as soon as the call is to end with OK; what produce() returned before is sent first.
+    wake:     set by the session; may be called from any thread when the call has something to say or has ended.
     """
 
     finished = False
+    wake: Callable[[], None] = staticmethod(lambda: None)
 
     def receive(self, message: bytes) -> None:
         """Take one gRPC message."""

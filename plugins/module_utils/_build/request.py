@@ -1,0 +1,145 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change at any time without notice.
+
+"""What a build asks for, and the request that says so to the daemon. Pure but for the look at the context's files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils import _platforms as platforms
+from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
+
+FRONTEND = "dockerfile.v0"
+DEFAULT_ATTESTATION = "mode=min,inline-only=true"
+"""What the CLI sends when nothing is said of attestations (buildx §5.9)."""
+NO_OUTPUT_WARNING = (
+    "No output specified with docker-container driver. Build result will only remain in the build cache. "
+    "To push result image into registry use --push or to load image into docker use --load"
+)
+"""The CLI's sentence (buildx §5.8)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a build comes from. Directories are absolute, links in them resolved.
+
+    filename: of the Dockerfile in its directory.
+    """
+
+    context: str
+    directory: str
+    filename: str
+
+    @property
+    def dockerfile(self) -> str:
+        return os.path.join(self.directory, self.filename)
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """A build as a task asks for it, checked.
+
+    image: the name that the result gets, None: it has none. load: whether it goes into the engine.
+    """
+
+    source: Source
+    image: Optional[str]
+    load: Optional[bool]
+    target: str = ""
+    args: Mapping[str, str] = field(default_factory=dict, repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    platforms: Sequence[str] = ()
+    no_cache: bool = False
+    pull: bool = False
+
+
+def from_params(params: Mapping[str, Any]) -> BuildRequest:
+    """Read a task's options. Raises ConfigError that names the option."""
+    image = _image(params["name"], params["tag"])
+    if params["load"] and image is None:
+        raise ConfigError("load needs a name: an image without one cannot be found in the engine")
+    return BuildRequest(
+        source=source(params["path"], params["dockerfile"]),
+        image=image,
+        load=params["load"],
+        target=params["target"] or "",
+        args=_texts(params["args"]),
+        labels=_texts(params["labels"]),
+        platforms=[platforms.format(item) for item in platforms.parse_list(params["platform"] or [])],
+        no_cache=params["nocache"],
+        pull=params["pull"],
+    )
+
+
+def _image(name: Optional[str], tag: str) -> Optional[str]:
+    if not name:
+        return None
+    parsed = reference.parse(name, what="name")
+    if parsed.digest:
+        raise ConfigError(f"name must not hold a digest, a build makes a new one: {name}")
+    if not reference.is_tag(tag):
+        raise ConfigError(f"invalid tag {tag!r}: letters, digits, '_', '.' and '-', at most 128")
+    return str(parsed if parsed.tag else parsed._replace(tag=tag))
+
+
+def _texts(values: Optional[Mapping[str, Any]]) -> dict[str, str]:
+    """Values of YAML as text, booleans as YAML writes them, as docker_image_build does."""
+    return {
+        str(key): str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+        for key, value in sorted((values or {}).items())
+    }
+
+
+def source(path: str, dockerfile: Optional[str]) -> Source:
+    """Look at the context and the Dockerfile. Raises ConfigError that names what is missing."""
+    context = os.path.realpath(path)
+    if not os.path.isdir(context):
+        raise ConfigError(f'unable to prepare context: path "{path}" not found on the target')
+    if not os.access(context, os.R_OK | os.X_OK):
+        raise ConfigError(f'unable to prepare context: path "{path}" cannot be read by this user')
+    file = os.path.join(context, dockerfile or "Dockerfile")
+    if not os.path.isfile(file):
+        other = os.path.join(os.path.dirname(file), "dockerfile")
+        if os.path.basename(file) != "Dockerfile" or not os.path.isfile(other):
+            raise ConfigError(f"there is no Dockerfile at {file}", hint="dockerfile names another one, relative to path.")
+        file = other
+    if not os.access(file, os.R_OK):
+        raise ConfigError(f"the Dockerfile {file} cannot be read by this user")
+    return Source(context, os.path.realpath(os.path.dirname(file)), os.path.basename(file))
+
+
+def frontend_attrs(request: BuildRequest, *, engine_store: bool, attest: bool) -> dict[str, str]:
+    """The attributes of dockerfile.v0 (wire §5.2).
+
+    engine_store: the daemon is inside an engine and may use the engine's own images.
+    attest: the daemon knows attestations.
+    """
+    attrs = {"filename": request.source.filename}
+    if request.target:
+        attrs["target"] = request.target
+    if request.platforms:
+        attrs["platform"] = ",".join(request.platforms)
+    if request.no_cache:
+        attrs["no-cache"] = ""
+    if request.pull:
+        attrs["image-resolve-mode"] = "pull"
+    elif engine_store:
+        attrs["image-resolve-mode"] = "local"
+    if attest:
+        attrs["attest:provenance"] = DEFAULT_ATTESTATION
+    attrs.update({f"build-arg:{key}": value for key, value in request.args.items()})
+    attrs.update({f"label:{key}": value for key, value in request.labels.items()})
+    return attrs
+
+
+def local_directories(request: BuildRequest) -> dict[str, str]:
+    """Local name → directory, as the frontend asks for them."""
+    return {"context": request.source.context, "dockerfile": request.source.directory}

@@ -1,0 +1,93 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change at any time without notice.
+
+"""buildkitd's configuration as the files that a node carries (buildx §2.6)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
+
+from . import toml
+from .spec import CONFIG_DIRECTORY, CONFIG_FILE
+
+LARGEST = 1 << 20
+"""The CLI cuts every file at 1 MiB without a word; here a larger one is refused."""
+
+
+def node_files(document: Mapping[str, Any]) -> dict[str, bytes]:
+    """A configuration → path below /etc/buildkit → content.
+
+    Certificates and keys that `registry` tables name are read here, on the target, and travel with the
+    configuration, which then names their place in the container. Raises ConfigError.
+    """
+    files: dict[str, bytes] = {}
+    rewritten = {**document}
+    registries = document.get("registry")
+    if isinstance(registries, Mapping):
+        rewritten["registry"] = {name: _registry(name, table, files) for name, table in registries.items()}
+    try:
+        files[CONFIG_FILE] = toml.dumps(rewritten).encode()
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(f"buildkitd_config cannot be written as TOML: {exc}") from exc
+    return files
+
+
+def _registry(name: str, table: Any, files: dict[str, bytes]) -> Any:
+    if not isinstance(table, Mapping):
+        return table
+    directory = "certs/" + re.sub(r"[^a-zA-Z0-9.-]+", "_", name)
+    table = {**table}
+    if table.get("ca"):
+        table["ca"] = [_carry(path, directory, f"CA of the registry {name}", files) for path in table["ca"]]
+    if table.get("keypair"):
+        table["keypair"] = [
+            {part: _carry(pair[part], directory, f"{part} of the registry {name}", files) for part in ("key", "cert")}
+            for pair in table["keypair"]
+        ]
+    return table
+
+
+def _carry(path: Any, directory: str, what: str, files: dict[str, bytes]) -> str:
+    target = f"{directory}/{os.path.basename(str(path))}"
+    content = _read(str(path), what)
+    if files.setdefault(target, content) != content:
+        # The CLI lets the last one win and then trusts only that one.
+        raise ConfigError(f"the {what}, {path}, has the same name as another file of that registry: rename one")
+    return f"{CONFIG_DIRECTORY}/{target}"
+
+
+def _read(path: str, what: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(LARGEST + 1)
+    except OSError as exc:
+        raise ConfigError(f"the {what} cannot be read: {path}: {exc.strerror}") from exc
+    if len(content) > LARGEST:
+        raise ConfigError(f"the {what} is larger than 1 MiB: {path}")
+    return content
+
+
+def read_document(path: str) -> dict[str, Any]:
+    """Parse a buildkitd.toml of the target. Raises ConfigError with its path."""
+    try:
+        return toml.loads(_read(path, "buildkitd configuration").decode("utf-8"))
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is not UTF-8: {exc}") from exc
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
+
+
+def document_of(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The parsed configuration among a node's files, {} when there is none or it is no TOML."""
+    try:
+        return toml.loads(files.get(CONFIG_FILE, b"").decode("utf-8"))
+    except (ConfigError, UnicodeDecodeError):
+        return {}

@@ -1,0 +1,217 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change at any time without notice.
+
+"""The attributes of a node's container: how each is read, written, compared and repaired.
+
+One row an attribute. What is wanted comes from the store entry (spec.wanted), what is found from the
+engine's inspect and from /etc/buildkit; both are a ContainerSpec, so that a row compares plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Optional
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
+
+from .spec import CONFIG_DIRECTORY, CONFIG_FILE, STATE_DIRECTORY, ContainerSpec, NodeState
+
+UPDATE, CONFIGURE, RECREATE = "update", "configure", "recreate"
+"""Ways to repair a difference, from the smallest: live, by new files and a restart, by a new container."""
+
+OWNED_DIRECTORIES = ("certs/",)
+
+
+def parse(
+    inspect: Mapping[str, Any], image: Optional[Mapping[str, Any]], files: Mapping[str, str], wish: ContainerSpec
+) -> NodeState:
+    """What was found, in the words of the spec.
+
+    inspect: the engine's answer. image: inspect of the image that the container runs, None when it is gone.
+    files: path below /etc/buildkit → canonical digest. wish: what is wanted; a variable, a network or a
+    limit that the engine or the image sets by itself counts as declared only when it is wanted as well.
+    """
+    config, host = inspect["Config"], inspect["HostConfig"]
+    defaults = (image or {}).get("Config") or {}
+    spec = ContainerSpec(
+        image=config["Image"],
+        command=_command(config, defaults),
+        env=_env(config.get("Env") or [], defaults.get("Env") or [], dict(wish.env)),
+        files=tuple(sorted((path, digest) for path, digest in files.items() if _is_ours(path))),
+        mount=_state_volume(inspect),
+        network=_network(host.get("NetworkMode") or "", wish.network),
+        memory=host.get("Memory") or 0,
+        memory_swap=_memory_swap(host.get("Memory") or 0, host.get("MemorySwap") or 0, wish),
+        cpu_quota=host.get("CpuQuota") or 0,
+        cpu_period=host.get("CpuPeriod") or 0,
+        cpu_shares=host.get("CpuShares") or 0,
+        cpuset_cpus=host.get("CpusetCpus") or "",
+        cpuset_mems=host.get("CpusetMems") or "",
+        cgroup_parent=host.get("CgroupParent") or "",
+        restart_policy=_policy(host.get("RestartPolicy") or {}),
+        userns=host.get("UsernsMode") or "",
+        privileged=bool(host.get("Privileged")),
+        init=bool(host.get("Init")),
+    )
+    kept = {"DeviceRequests": host["DeviceRequests"]} if host.get("DeviceRequests") else {}
+    return NodeState(spec, inspect["State"]["Status"], inspect["Id"], inspect["Image"], kept)
+
+
+def _command(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[str, ...]:
+    """buildkitd's arguments; an entrypoint other than the image's is part of what is found, and so a difference."""
+    entrypoint, command = config.get("Entrypoint") or [], config.get("Cmd") or []
+    if not defaults or entrypoint == (defaults.get("Entrypoint") or []):
+        return tuple(command) if command != (defaults.get("Cmd") or []) else ()
+    return (*entrypoint, *command)
+
+
+def _env(found: list[str], of_image: list[str], wish: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    inherited = dict(pair.partition("=")[::2] for pair in of_image)
+    declared = {}
+    for pair in found:
+        name, _equals, value = pair.partition("=")
+        if inherited.get(name) != value or wish.get(name) == value:
+            declared[name] = value
+    return tuple(sorted(declared.items()))
+
+
+def _is_ours(path: str) -> bool:
+    """The image, or the CLI in GitHub's runners, may put other files there; they are no drift."""
+    return path == CONFIG_FILE or path.startswith(OWNED_DIRECTORIES)
+
+
+def _state_volume(inspect: Mapping[str, Any]) -> str:
+    for mount in inspect.get("Mounts") or []:
+        if mount.get("Destination") == STATE_DIRECTORY:
+            return str(mount.get("Name") or mount.get("Source") or "")
+    return ""
+
+
+def _network(found: str, wish: str) -> str:
+    return wish if found in ("", "default", "bridge") and wish in ("", "default", "bridge") else found
+
+
+def _memory_swap(memory: int, swap: int, wish: ContainerSpec) -> int:
+    """Where none is wanted the engine takes twice the memory, or -1 where the kernel counts no swap."""
+    return 0 if not wish.memory_swap and swap in (0, -1, 2 * memory) else swap
+
+
+def _policy(found: Mapping[str, Any]) -> tuple[str, int]:
+    return str(found.get("Name") or ""), int(found.get("MaximumRetryCount") or 0)
+
+
+def create_body(spec: ContainerSpec, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of the engine's create call: what the CLI sends for the same settings (buildx §3.4)."""
+    host: dict[str, Any] = {
+        "Privileged": spec.privileged,
+        "Init": spec.init,
+        "RestartPolicy": {"Name": spec.restart_policy[0], "MaximumRetryCount": spec.restart_policy[1]},
+        "Mounts": [{"Type": "volume", "Source": spec.mount, "Target": STATE_DIRECTORY}],
+        **kept,
+    }
+    for key, value in (
+        ("NetworkMode", spec.network),
+        ("Memory", spec.memory),
+        ("MemorySwap", spec.memory_swap),
+        ("CpuQuota", spec.cpu_quota),
+        ("CpuPeriod", spec.cpu_period),
+        ("CpuShares", spec.cpu_shares),
+        ("CpusetCpus", spec.cpuset_cpus),
+        ("CpusetMems", spec.cpuset_mems),
+        ("CgroupParent", spec.cgroup_parent),
+        ("UsernsMode", spec.userns),
+    ):
+        if value:
+            host[key] = value
+    body: dict[str, Any] = {"Image": spec.image, "Cmd": list(spec.command) or None, "HostConfig": host}
+    if spec.env:
+        body["Env"] = [f"{name}={value}" for name, value in spec.env]
+    return body
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A row of the table.
+
+    repair: how a difference is mended, given (wanted, found).
+    live:   for UPDATE, the arguments of docker-py's update_container for the wanted spec.
+    """
+
+    name: str
+    repair: Callable[[Any, Any], str]
+    same: Callable[[Any, Any], bool] = lambda wanted, found: bool(wanted == found)
+    live: Callable[[ContainerSpec], dict[str, Any]] = lambda spec: {}
+
+
+def _always(way: str) -> Callable[[Any, Any], str]:
+    return lambda wanted, found: way
+
+
+def _limit(wanted: Any, found: Any) -> str:
+    """The engine changes a limit in place, but cannot take one away: 0 and "" mean "as it is" to it."""
+    return UPDATE if wanted else RECREATE
+
+
+def _files(wanted: Any, found: Any) -> str:
+    """New content goes in beside what is there; a file cannot be removed from a container."""
+    return RECREATE if {path for path, _digest in found} - {path for path, _digest in wanted} else CONFIGURE
+
+
+def _memory(spec: ContainerSpec) -> dict[str, Any]:
+    # Both in one call: the engine refuses memory above the old swap limit, which it had set to twice the old memory.
+    return {"mem_limit": spec.memory, "memswap_limit": spec.memory_swap or 2 * spec.memory}
+
+
+def _policy_update(spec: ContainerSpec) -> dict[str, Any]:
+    return {"restart_policy": {"Name": spec.restart_policy[0], "MaximumRetryCount": spec.restart_policy[1]}}
+
+
+ATTRIBUTES: dict[str, Attribute] = {
+    row.name: row
+    for row in (
+        Attribute("image", _always(RECREATE), same=reference.same),
+        Attribute("command", _always(RECREATE)),
+        Attribute("env", _always(RECREATE)),
+        Attribute("files", _files),
+        Attribute("mount", _always(RECREATE)),
+        Attribute("network", _always(RECREATE)),
+        Attribute("memory", _limit, live=_memory),
+        Attribute("memory_swap", _limit, live=_memory),
+        Attribute("cpu_quota", _limit, live=lambda spec: {"cpu_quota": spec.cpu_quota}),
+        Attribute("cpu_period", _limit, live=lambda spec: {"cpu_period": spec.cpu_period}),
+        Attribute("cpu_shares", _limit, live=lambda spec: {"cpu_shares": spec.cpu_shares}),
+        Attribute("cpuset_cpus", _limit, live=lambda spec: {"cpuset_cpus": spec.cpuset_cpus}),
+        Attribute("cpuset_mems", _limit, live=lambda spec: {"cpuset_mems": spec.cpuset_mems}),
+        Attribute("cgroup_parent", _always(RECREATE)),
+        Attribute("restart_policy", _always(UPDATE), live=_policy_update),
+        Attribute("userns", _always(RECREATE)),
+        Attribute("privileged", _always(RECREATE)),
+        Attribute("init", _always(RECREATE)),
+    )
+}
+
+
+def differences(wanted: ContainerSpec, found: ContainerSpec) -> dict[str, str]:
+    """What differs: attribute → the smallest way that repairs it."""
+    drift = {}
+    for field in fields(ContainerSpec):
+        attribute = ATTRIBUTES[field.name]
+        one, other = getattr(wanted, field.name), getattr(found, field.name)
+        if not attribute.same(one, other):
+            drift[field.name] = attribute.repair(one, other)
+    return drift
+
+
+def live_limits(spec: ContainerSpec, attributes: tuple[str, ...]) -> dict[str, Any]:
+    """The arguments of one update call for all attributes that changed."""
+    limits: dict[str, Any] = {}
+    for name in attributes:
+        limits.update(ATTRIBUTES[name].live(spec))
+    return limits
+
+
+__all__ = ["CONFIG_DIRECTORY", "create_body", "differences", "live_limits", "parse"]

@@ -1,0 +1,108 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change at any time without notice.
+
+"""An entry of the store: what is written down of a builder (buildx §1.3), and its bytes as the CLI writes them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import StoreError
+
+DOCKER_CONTAINER = "docker-container"
+
+
+@dataclass(frozen=True)
+class NodeEntry:
+    """One node of a builder.
+
+    platforms:   the fixed ones, as the JSON objects of the file; None: not set.
+    driver_opts: option → text, `env.NAME` among them.
+    flags:       arguments of buildkitd; None: none were ever computed.
+    files:       path below /etc/buildkit → content; private keys may be among them.
+    """
+
+    name: str
+    endpoint: str
+    platforms: Optional[tuple[Mapping[str, Any], ...]] = None
+    driver_opts: Mapping[str, str] = field(default_factory=dict)
+    flags: Optional[tuple[str, ...]] = None
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One builder. name: as it was typed, the case is kept."""
+
+    name: str
+    driver: str
+    nodes: tuple[NodeEntry, ...]
+    dynamic: bool = False
+
+
+def decode(text: str, path: str) -> Instance:
+    """Read an instance file. null, missing and empty mean the same. Raises StoreError that names the path."""
+    try:
+        document = json.loads(text)
+        return Instance(
+            name=str(document["Name"]),
+            driver=str(document.get("Driver") or ""),
+            nodes=tuple(_node(node) for node in document.get("Nodes") or []),
+            dynamic=bool(document.get("Dynamic")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as exc:
+        raise StoreError(
+            f"the store's file {path} is corrupt: {exc!r}",
+            hint="Nothing was changed. Repair the file or move it away.",
+        ) from exc
+
+
+def _node(node: Mapping[str, Any]) -> NodeEntry:
+    flags, platforms = node.get("Flags"), node.get("Platforms")
+    return NodeEntry(
+        name=str(node["Name"]),
+        endpoint=str(node.get("Endpoint") or ""),
+        platforms=None if platforms is None else tuple(dict(platform) for platform in platforms),
+        driver_opts={str(key): str(value) for key, value in (node.get("DriverOpts") or {}).items()},
+        flags=None if flags is None else tuple(str(flag) for flag in flags),
+        files={str(path): base64.b64decode(content or "") for path, content in (node.get("Files") or {}).items()},
+    )
+
+
+def encode(instance: Instance) -> str:
+    """The file's content, byte for byte what the CLI writes for the same builder."""
+    return go_json(
+        {
+            "Name": instance.name,
+            "Driver": instance.driver,
+            "Nodes": [_node_document(node) for node in instance.nodes],
+            "Dynamic": instance.dynamic,
+        }
+    )
+
+
+def _node_document(node: NodeEntry) -> dict[str, object]:
+    return {
+        "Name": node.name,
+        "Endpoint": node.endpoint,
+        "Platforms": None if node.platforms is None else list(node.platforms),
+        "DriverOpts": {key: node.driver_opts[key] for key in sorted(node.driver_opts)} or None,
+        "Flags": None if node.flags is None else list(node.flags),
+        "Files": {path: base64.b64encode(node.files[path]).decode() for path in sorted(node.files)} or None,
+    }
+
+
+_ESCAPED = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+def go_json(value: object) -> str:
+    """Compact JSON in the form of Go's encoder, which also escapes what could be taken for HTML."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED)

@@ -1,0 +1,178 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change at any time without notice.
+
+"""The inner connection of a session: the daemon calls, the services answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Optional
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError, PeerProtocolError
+
+from .framing import OK, Deframer, frame, status_trailers
+from .http2.connection import Connection, DataReceived, HeadersReceived, Role, StreamReset
+from .service import Call, CallFactory, CallStatus, Code, Metadata, Service
+
+ANSWER = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+HELD = 4 << 20
+"""Bytes that a call may hold unworked before the daemon is no longer given room to send more."""
+
+
+class _Stream:
+    """One call in progress. waiting: framed bytes that did not fit the daemon's window yet."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.messages = Deframer()
+        self.waiting = bytearray()
+        self.owed = 0
+        self.status: Optional[CallStatus] = None
+
+
+class InnerServer:
+    """Serves the services over bytes that somebody else carries.
+
+    wake: called from any thread when a call has something to say.
+    """
+
+    def __init__(self, services: Iterable[Service], wake: Callable[[], None]) -> None:
+        self.methods: dict[str, CallFactory] = {}
+        for service in services:
+            self.methods.update(service.methods())
+        self._connection = Connection(Role.SERVER)
+        self._streams: dict[int, _Stream] = {}
+        self._wake = wake
+
+    def start(self) -> None:
+        self._connection.start()
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the daemon. Raises PeerProtocolError when they are no HTTP/2."""
+        for event in self._connection.receive(data):
+            if isinstance(event, HeadersReceived):
+                self._open(event)
+            elif isinstance(event, DataReceived):
+                self._feed(event)
+            elif isinstance(event, StreamReset):
+                stream = self._streams.pop(event.stream_id, None)
+                if stream is not None:
+                    stream.call.cancel()
+
+    def work(self, budget: int) -> bool:
+        """Let every call say what it has, together about `budget` bytes; True when there may be more."""
+        more = False
+        for stream_id in list(self._streams):
+            stream = self._streams[stream_id]
+            more = self._advance(stream_id, stream, budget) or more
+        return more
+
+    def data_to_send(self, limit: int) -> bytes:
+        return self._connection.data_to_send(limit)
+
+    def cancel(self) -> None:
+        """The connection is gone: tell every call."""
+        for stream in self._streams.values():
+            stream.call.cancel()
+        self._streams.clear()
+
+    def _open(self, event: HeadersReceived) -> None:
+        if event.stream_id in self._streams:
+            if event.end_stream:
+                self._half_close(event.stream_id)
+            return
+        path = dict(event.headers[:8]).get(b":path", b"").decode("latin-1")
+        factory = self.methods.get(path)
+        self._connection.send_headers(event.stream_id, ANSWER)
+        if factory is None:
+            self._refuse(event.stream_id, CallStatus(Code.UNIMPLEMENTED, f"unknown method {path}"))
+            return
+        try:
+            call = factory(metadata_of(event.headers))
+        except CallStatus as status:
+            self._refuse(event.stream_id, status)
+            return
+        call.wake = self._wake
+        self._streams[event.stream_id] = _Stream(call)
+        if event.end_stream:
+            self._half_close(event.stream_id)
+
+    def _refuse(self, stream_id: int, status: CallStatus) -> None:
+        self._connection.send_headers(stream_id, status_trailers(status), end_stream=True)
+
+    def _feed(self, event: DataReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is None or stream.status:
+            self._connection.consumed(event.stream_id, event.size_for_flow_control)
+            return
+        stream.owed += event.size_for_flow_control
+        self._guard(stream, lambda: self._hand_over(stream, event.data))
+        self._settle(event.stream_id, stream)
+        if event.end_stream:
+            self._half_close(event.stream_id)
+
+    def _hand_over(self, stream: _Stream, data: bytes) -> None:
+        for message in stream.messages.feed(data):
+            stream.call.receive(message)
+
+    def _half_close(self, stream_id: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.status:
+            self._guard(stream, stream.call.half_close)
+
+    def _guard(self, stream: _Stream, act: Callable[[], None]) -> None:
+        """A call ends with the status that its service gives; an error of ours is told to the daemon as well."""
+        try:
+            act()
+        except CallStatus as status:
+            stream.status = status
+        except PeerProtocolError as exc:
+            stream.status = CallStatus(Code.INTERNAL, str(exc))
+        except (BuildxError, OSError) as exc:
+            stream.status = CallStatus(Code.UNKNOWN, str(exc))
+
+    def _settle(self, stream_id: int, stream: _Stream) -> None:
+        """Give room for as much as was worked on."""
+        if stream.owed and stream.call.held() < HELD:
+            self._connection.consumed(stream_id, stream.owed)
+            stream.owed = 0
+
+    def _advance(self, stream_id: int, stream: _Stream, budget: int) -> bool:
+        more = False
+        room = self._connection.writable(stream_id)
+        if not stream.status and len(stream.waiting) < budget:
+
+            def ask() -> None:
+                nonlocal more
+                messages = stream.call.produce(budget - len(stream.waiting))
+                more = bool(messages)
+                for message in messages:
+                    stream.waiting += frame(message)
+                if stream.call.finished:
+                    stream.status = OK
+
+            self._guard(stream, ask)
+        self._settle(stream_id, stream)
+        if stream.waiting and room:
+            part = bytes(stream.waiting[:room])
+            del stream.waiting[:room]
+            self._connection.send_data(stream_id, part)
+        if stream.status and (not stream.waiting or stream.status.code is not Code.OK):
+            del self._streams[stream_id]
+            self._connection.send_headers(stream_id, status_trailers(stream.status), end_stream=True)
+            stream.call.cancel()
+            return False
+        return more and not stream.waiting
+
+
+def metadata_of(headers: list[tuple[bytes, bytes]]) -> Metadata:
+    """Request headers as metadata; values keep every byte (surrogateescape)."""
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        if not name.startswith(b":"):
+            found.setdefault(name.decode("latin-1"), []).append(value.decode("utf-8", "surrogateescape"))
+    return {name: tuple(values) for name, values in found.items()}
+

@@ -1,0 +1,106 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change at any time without notice.
+
+"""The connection to one engine: docker-py's client, made when it is first needed, and its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Optional
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import require
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError, EngineUnreachable
+
+from .contexts import Target
+
+
+class Engine:
+    """One Docker engine. Use it as a context manager: leaving it closes the connections.
+
+    `api` is docker-py's low-level client; only this room calls it, each call under `errors`.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._api: Optional[Any] = None
+        self._info: Optional[dict[str, Any]] = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._api is not None:
+            self._api.close()
+            self._api = None
+
+    @property
+    def api(self) -> Any:
+        if self._api is None:
+            self._api = self._connect()
+        return self._api
+
+    def _connect(self) -> Any:
+        docker = require("docker")
+        target = self.target
+        tls: object = False
+        if target.tls is not None:
+            pair = (target.tls.cert, target.tls.key) if target.tls.cert else None
+            tls = docker.tls.TLSConfig(client_cert=pair, ca_cert=target.tls.ca, verify=target.tls.verify)
+        with self.errors("reach the engine"):
+            return docker.APIClient(
+                base_url=target.host,
+                version=target.api_version,
+                timeout=target.timeout,
+                tls=tls,
+                use_ssh_client=target.use_ssh_client,
+            )
+
+    def info(self) -> dict[str, Any]:
+        """The engine's `/info`, asked once."""
+        if self._info is None:
+            with self.errors("ask the engine for its settings"):
+                self._info = dict(self.api.info())
+        return self._info
+
+    @contextmanager
+    def errors(self, what: str) -> Iterator[None]:
+        """Turn what docker-py raises into EngineError; `what` completes the sentence "could not …".
+
+        EngineUnreachable: no answer. Otherwise details.status is the HTTP status, and the message ends
+        with the engine's own words.
+        """
+        docker, requests = require("docker"), require("requests")
+        try:
+            yield
+        except docker.errors.APIError as exc:
+            status = exc.status_code
+            raise EngineError(f"could not {what}: {exc.explanation or exc}", status=status) from exc
+        except requests.exceptions.Timeout as exc:
+            raise EngineUnreachable(
+                f"could not {what}: the engine at {self.target.host} gave no answer within {self.target.timeout} s",
+                hint="Raise timeout, or see what keeps the engine busy.",
+            ) from exc
+        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as exc:
+            raise EngineUnreachable(
+                f"could not {what}: no Docker engine answers at {self.target.host}: {_innermost(exc)}",
+                hint="Is the engine running, and may this user talk to it? docker_host names another one.",
+            ) from exc
+
+
+def _innermost(exc: BaseException) -> str:
+    """The words of the cause that lies deepest: the layers above only repeat it in brackets."""
+    seen = exc
+    for _ in range(8):
+        inner = seen.__cause__ or seen.__context__
+        if inner is None:
+            break
+        seen = inner
+    text = getattr(seen, "strerror", None) or str(seen)
+    return text or type(seen).__name__

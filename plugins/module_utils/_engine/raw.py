@@ -1,0 +1,180 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change at any time without notice.
+
+"""Raw byte streams through an engine's API: the upgraded connection of `/grpc` and of an exec.
+
+docker-py hands such connections out differently for every transport, and bytes that came with the
+answer may stay in its buffers; so the connection is opened and upgraded here, byte by byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Mapping
+from typing import Optional, Union
+from urllib.parse import urlsplit
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError, EngineUnreachable
+
+from .contexts import Target
+
+LONGEST_HEAD = 64 << 10
+
+
+def open_socket(target: Target) -> socket.socket:
+    """A connected socket to the engine's API. Raises EngineUnreachable.
+
+    TLS and ssh stand behind a socket pair, so that every caller sees a socket that can be polled.
+    """
+    url = urlsplit(target.host)
+    try:
+        if url.scheme == "unix":
+            return _unix(url.netloc + url.path, target.timeout)
+        if url.scheme == "ssh":
+            return _ssh(target.host)
+        plain = socket.create_connection((url.hostname, url.port or 2375), timeout=target.timeout)
+        if target.tls is None:
+            return plain
+        return _decrypted(_tls(plain, target, url.hostname or ""))
+    except (OSError, ssl.SSLError) as exc:
+        raise EngineUnreachable(f"no Docker engine answers at {target.host}: {exc}") from exc
+
+
+def _unix(path: str, timeout: float) -> socket.socket:
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        stream.settimeout(timeout)
+        stream.connect(path)
+    except OSError:
+        stream.close()
+        raise
+    return stream
+
+
+def _ssh(host: str) -> socket.socket:
+    """The API through `ssh HOST docker system dial-stdio`, as the docker CLI reaches it."""
+    url = urlsplit(host)
+    address = f"{url.username}@{url.hostname}" if url.username else str(url.hostname)
+    port = ["-p", str(url.port)] if url.port else []
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            ["ssh", "-o", "BatchMode=yes", *port, "--", address, "docker", "system", "dial-stdio"],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.DEVNULL,
+        )
+    # The process ends by itself when our end of the pair is closed; somebody has to take its exit code.
+    threading.Thread(target=process.wait, name="ssh", daemon=True).start()
+    return ours
+
+
+def _tls(plain: socket.socket, target: Target, name: str) -> ssl.SSLSocket:
+    tls = target.tls
+    context = ssl.create_default_context(cafile=tls.ca if tls else None)
+    if tls is not None and not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls is not None and tls.cert:
+        context.load_cert_chain(tls.cert, tls.key)
+    return context.wrap_socket(plain, server_hostname=name)
+
+
+def _decrypted(encrypted: ssl.SSLSocket) -> socket.socket:
+    encrypted.settimeout(None)
+    ours, theirs = socket.socketpair()
+    pump(encrypted, theirs)
+    return ours
+
+
+def pump(one: socket.socket, other: socket.socket) -> None:
+    """Copy both ways between two sockets in two threads, until both directions have ended; then close both."""
+    ends = [
+        threading.Thread(target=_copy, args=pair, daemon=True, name="pump") for pair in ((one, other), (other, one))
+    ]
+
+    def close_after() -> None:
+        for end in ends:
+            end.join()
+        one.close()
+        other.close()
+
+    for end in ends:
+        end.start()
+    threading.Thread(target=close_after, daemon=True, name="pump-end").start()
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # one side is gone: the other is told below
+        while True:
+            data = source.recv(256 << 10)
+            if not data:
+                break
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+def upgrade(stream: socket.socket, path: str, protocol: str, *, body: Optional[Mapping[str, object]] = None) -> None:
+    """Turn a connection to the API into a raw stream: POST with `Upgrade`. The socket then blocks without limit.
+
+    Raises EngineError with the engine's words when it does not switch.
+    """
+    content = json.dumps(body).encode() if body is not None else b""
+    head = [
+        f"POST {path} HTTP/1.1",
+        "Host: docker",
+        "Connection: Upgrade",
+        f"Upgrade: {protocol}",
+        f"Content-Length: {len(content)}",
+        "Content-Type: application/json",
+    ]
+    try:
+        stream.sendall("\r\n".join([*head, "", ""]).encode() + content)
+        answer = _head(stream)
+        status = int(answer.split(None, 2)[1])
+        if status not in (101, 200):
+            raise EngineError(f"the engine refused {path}: {_words(answer, stream)}", status=status)
+        stream.settimeout(None)
+    except (OSError, ValueError, IndexError) as exc:
+        raise EngineError(f"the engine did not answer {path} as an engine does: {exc}") from exc
+
+
+def _head(stream: socket.socket) -> str:
+    """The answer's head, not one byte more: what follows belongs to the stream."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = stream.recv(1)
+        if not byte or len(head) > LONGEST_HEAD:
+            raise ValueError("the connection ended within the answer's head")
+        head += byte
+    return head.decode("latin-1")
+
+
+def _words(head: str, stream: socket.socket) -> str:
+    status_line = head.split("\r\n", 1)[0]
+    try:
+        text = stream.recv(4096).decode("utf-8", "replace").strip()
+        return str(json.loads(text)["message"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return status_line
+
+
+def api_prefix(version: Union[str, None]) -> str:
+    """`/v1.45` for a negotiated version of the API, "" when it is not known."""
+    return f"/v{version}" if version and version != "auto" else ""
+
+
+def socket_path(host: str) -> Optional[str]:
+    """The path of an engine's unix socket, None when the engine is reached otherwise."""
+    url = urlsplit(host)
+    return os.path.normpath(url.netloc + url.path) if url.scheme == "unix" else None

@@ -1,0 +1,87 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change at any time without notice.
+
+"""The border to Ansible: the only reader of the environment and the only caller of fail_json."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Optional
+
+from ansible.module_utils.basic import missing_required_lib
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import MissingLibrary
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+Body = Callable[["AnsibleModule"], Mapping[str, object]]
+
+
+class Surroundings(NamedTuple):
+    """What a module takes from its process: nothing below the module's body reads it again.
+
+    docker_config: the directory of docker's config.json ($DOCKER_CONFIG, else ~/.docker).
+    store:         the directory of the builders' store (buildx §1.1).
+    cert_path:     $DOCKER_CERT_PATH, or None.
+    context:       $DOCKER_CONTEXT, or None.
+    builder:       $BUILDX_BUILDER, or None.
+    """
+
+    docker_config: str
+    store: str
+    cert_path: Optional[str]
+    context: Optional[str]
+    builder: Optional[str]
+
+
+def surroundings(module: AnsibleModule) -> Surroundings:
+    """Read the environment of the module's process and the options that override it."""
+    env = os.environ
+    docker_config = env.get("DOCKER_CONFIG") or os.path.join(env.get("HOME") or "/root", ".docker")
+    return Surroundings(
+        docker_config=docker_config,
+        store=os.path.abspath(module.params["buildx_config"] or os.path.join(docker_config, "buildx")),
+        cert_path=env.get("DOCKER_CERT_PATH") or None,
+        context=env.get("DOCKER_CONTEXT") or None,
+        builder=env.get("BUILDX_BUILDER") or None,
+    )
+
+
+def run_module(module: AnsibleModule, body: Body) -> NoReturn:
+    """Run the body of a module and end the process with its result, or with what went wrong."""
+    try:
+        result = body(module)
+    except MissingLibrary as exc:
+        module.fail_json(msg=missing_required_lib(exc.library), error=exc.to_result())
+    except BuildxError as exc:
+        module.debug(traceback.format_exc())
+        message = f"{str(exc).rstrip('.')}. {exc.hint}" if exc.hint else str(exc)
+        facts = {"changed": False, **exc.details}
+        module.fail_json(msg=printable(message), error=exc.to_result(), **_printable_facts(facts))
+    module.exit_json(**_printable_facts(result))
+
+
+def printable(text: str) -> str:
+    """Text that Ansible can carry: lone surrogates, from bytes that are not UTF-8, would lose the whole result."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _printable_facts(value: Mapping[str, object]) -> dict[str, object]:
+    return {key: _printable(item) for key, item in value.items()}
+
+
+def _printable(value: object) -> object:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(key)): _printable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(item) for item in value]
+    return value
