@@ -17,7 +17,6 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
-from urllib.parse import unquote
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
@@ -165,8 +164,12 @@ def format(platform: Platform) -> str:
 
 
 def _decode(option: str, text: str) -> str:
+    if "%" not in option:
+        return option
     if _BAD_ESCAPE.search(option):
         raise ConfigError(f'"{text}" has an invalid OS version or feature "{option}"')
+    from urllib.parse import unquote
+
     return unquote(option)
 
 
