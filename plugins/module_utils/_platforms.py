@@ -219,7 +219,7 @@ def cell(fixed: Sequence[Platform], detected: Sequence[Platform]) -> str:
     if len(groups) < _MAX_GROUPS:
         others: dict[str, list[str]] = {}
         for base, text in zip(bases, texts):
-            if base not in groups:
+            if base and base not in groups:
                 others.setdefault(base, []).append(text)
         groups.update((base, others[base]) for base in sorted(others)[: _MAX_GROUPS - len(groups)])
     left = len(texts) - sum(map(len, groups.values()))
@@ -227,7 +227,11 @@ def cell(fixed: Sequence[Platform], detected: Sequence[Platform]) -> str:
 
 
 def _base(text: str) -> str:
-    platform = parse(text.rstrip("*"))
+    """The group of a label; '' for what no specifier says, which is only counted."""
+    try:
+        platform = parse(text.removesuffix("*"))
+    except ConfigError:
+        return ""
     return f"{platform.os}/{platform.architecture}"
 
 

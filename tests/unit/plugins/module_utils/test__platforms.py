@@ -88,6 +88,13 @@ def test_the_cell_of_a_long_list() -> None:
     assert platforms.cell(fixed, []) == "linux/amd64* (+2), linux/arm64*, linux/arm* (+2), linux/ppc64le*, (6 more)"
 
 
+def test_a_platform_that_no_specifier_says_is_only_counted() -> None:
+    """A daemon may report anything, and a listing must not fail for it."""
+    odd = Platform("linux", "a b")
+    assert platforms.labels([], [AMD64, odd]) == ["linux/amd64", "linux/a b"]
+    assert platforms.cell([], [AMD64, odd]) == "linux/amd64, (1 more)"
+
+
 @given(st.lists(st.sampled_from(REAL)), st.lists(st.sampled_from(REAL)))
 @settings(deadline=None)
 def test_the_cell_tells_of_every_platform(fixed: list[str], detected: list[str]) -> None:
