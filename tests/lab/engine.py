@@ -1,0 +1,89 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The engine of an instance: started in its machine, asked whether it answers, stopped by its pid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .engine_api import EngineApi
+from .errors import StepError
+from .machine import Machine
+from .processes import Process, wait_until
+from .registry import BRIDGE_ADDRESS, MIRROR
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Engine:
+    """dockerd in a machine; `options` are added to its command line."""
+
+    machine: Machine
+    options: tuple[str, ...] = field(default=())
+
+    @property
+    def socket(self) -> Path:
+        return self.machine.run / "docker.sock"
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.socket}"
+
+    @property
+    def api(self) -> EngineApi:
+        return EngineApi(self.socket)
+
+    @property
+    def pidfile(self) -> Path:
+        return self.machine.state / "engine.pid"
+
+    @property
+    def log(self) -> Path:
+        return self.machine.places.logs / f"{self.machine.name}-engine.log"
+
+    @property
+    def process(self) -> Process | None:
+        process = Process.recorded_in(self.pidfile)
+        return process if process and process.alive() else None
+
+    def command(self) -> list[str]:
+        return [
+            "dockerd",
+            "--host=unix:///run/lab/docker.sock",
+            f"--registry-mirror=http://{MIRROR}",
+            f"--insecure-registry={MIRROR}",
+            f"--bip={BRIDGE_ADDRESS}/16",
+            # Nobody answers there either, but it refuses at once: without this the engine gives containers public
+            # resolvers, and every name that a builder cannot resolve costs a minute and a half.
+            f"--dns={BRIDGE_ADDRESS}",
+            "--shutdown-timeout=5",
+            *self.options,
+        ]
+
+    def start(self) -> None:
+        """Start it and wait until it answers; one that answers already is left alone."""
+        if self.process and self.api.answers():
+            return
+        self.stop()
+        self.socket.unlink(missing_ok=True)
+        self.machine.spawn(self.pidfile, self.command(), self.log)
+        wait_until(lambda: self.process is None or self.api.answers(), START_SECONDS)
+        if not self.api.answers():
+            raise StepError(f"the engine of {self.machine.name} does not answer", self.log)
+
+    def stop(self) -> None:
+        """As an administrator stops it: containers are stopped first."""
+        if process := self.process:
+            process.stop(STOP_SECONDS)
+        self.pidfile.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """As a crash would: containers go on without it until the next start."""
+        if process := self.process:
+            process.kill()
+        self.pidfile.unlink(missing_ok=True)
