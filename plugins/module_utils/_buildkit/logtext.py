@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
 
 LINE_MAX = 8192  # characters of a line that are kept: two such lines fill the default tail
 
@@ -44,26 +43,30 @@ def shorten(line: str) -> str:
 
 
 class Tail:
-    """The last lines of a log: at most `lines` of them and at most `size` bytes (UTF-8, line feeds included)."""
+    """The last lines of a log: at most `lines` of them and at most `room` bytes (UTF-8, line feeds included)."""
 
-    def __init__(self, lines: int, size: int) -> None:
-        self._lines: deque[str] = deque()
-        self._most, self._room = lines, size
-        self._size = 0
+    def __init__(self, lines: int, room: int) -> None:
+        self._lines: deque[str] = deque(maxlen=lines)
+        self._room = room
+        self._added = 0  # bytes at the last count, and characters since
 
-    def extend(self, new: list[str]) -> None:
+    def extend(self, new: list[str], length: int) -> None:
+        """Add lines of about `length` characters together; bytes are counted only now and then, it costs."""
+        self._lines.extend(new)
+        self._added += length
+        if self._added > 2 * self._room:
+            self._trim()
+
+    def lines(self) -> list[str]:
+        self._trim()
+        return list(self._lines)
+
+    def _trim(self) -> None:
         kept = self._lines
-        for line in new[-self._most :]:
-            kept.append(line)
-            self._size += _bytes(line)
-        while len(kept) > self._most or self._size > self._room:
-            self._size -= _bytes(kept.popleft())
-
-    def last(self, count: int) -> list[str]:
-        return list(self._lines)[-count:]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._lines)
+        size = sum(map(_bytes, kept))
+        while size > self._room:
+            size -= _bytes(kept.popleft())
+        self._added = size
 
 
 def _bytes(line: str) -> int:

@@ -119,7 +119,7 @@ class Progress:
     def lines(self) -> list[str]:
         """The end of the rendered log; what a step has to say that is not shown yet comes with finish()."""
         with self._lock:
-            return list(self._tail)
+            return self._tail.lines()
 
     def vertex(self, digest: str) -> Optional[VertexState]:
         """The step with this digest, or the group that shows it."""
@@ -166,7 +166,7 @@ class Progress:
                 self._show(state, last=True)
             for state in self._states.values():
                 if state.error and state.number and not state.canceled:
-                    self._out += ["------", f" > {state.name}:", *state.tail.last(EXCERPT), "------"]
+                    self._out += ["------", f" > {state.name}:", *state.tail[-EXCERPT:], "------"]
             self._flush()
 
     # -- folding
@@ -293,7 +293,7 @@ class Progress:
         if self._out:
             text = "\n".join(self._out)  # names and errors of several lines become lines
             self._out = []
-            self._tail.extend(text.split("\n"))
+            self._tail.extend(text.split("\n"), len(text))
             if self._sink is not None:
                 self._sink(text + "\n")
 

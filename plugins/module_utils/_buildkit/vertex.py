@@ -17,6 +17,7 @@ from typing import Optional
 from .logtext import LINE_MAX, Tail, clean, shorten
 
 NS = 1_000_000_000
+ROUNDING = 500_000  # times within the same half of a millisecond are written alike
 PARTIAL_MAX = 4 * LINE_MAX  # bytes of a line that has not ended yet
 STATUS_STEP = 0.05  # of its total; a sub-task that moved less is not shown again
 STATUS_PAUSE = 5 * NS  # unless this much time has passed
@@ -65,7 +66,6 @@ class VertexState:
 
     number: as printed, 0 until then. error: "" for none. ended: its last state has been printed.
     hidden: a group of which only weak members have started. local: a step of this side.
-    tail:   the last lines with seconds since the start, as printed: `0.067 text`.
     """
 
     def __init__(self, digest: str, name: str, lines: int, room: int) -> None:
@@ -75,7 +75,7 @@ class VertexState:
         self.error = ""
         self.ended = self.hidden = self.local = False
         self.seen = 0
-        self.tail = Tail(lines, room)
+        self._tail = Tail(lines, room)
         self.pending: list[str] = []  # lines of output that are not printed yet
         self.notes: list[str] = []  # warnings that are not printed yet
         self._most_hidden = lines
@@ -112,6 +112,11 @@ class VertexState:
     def log(self) -> list[str]:
         """The last lines of its output, oldest first, as the program wrote them (but see logtext.clean)."""
         return [line.partition(" ")[2] for line in self.tail]
+
+    @property
+    def tail(self) -> list[str]:
+        """The same as printed, with seconds since it started: `0.067 text`."""
+        return self._tail.lines()
 
     def fold(self, name: str, run: Run, *, cached: bool, error: str) -> bool:
         """Take the full state of the vertex; whether that is something to show."""
@@ -167,8 +172,8 @@ class VertexState:
         stamps: list[str] = []
         begun, last, text = self._stamp, -1, "0.000"
         for when, data in output:
-            if when != last and origin is not None:
-                last, text = when, stamp(when - origin)
+            if origin is not None and (cell := (when - origin) // ROUNDING) != last:
+                last, text = cell, stamp(when - origin)
             ends = data.count(b"\n")
             if ends:
                 stamps.append(begun or text)
@@ -216,7 +221,7 @@ class VertexState:
         if len(done) > LINE_MAX:
             texts = [shorten(text) for text in texts]
         lines = [f"{when} {text}" for when, text in zip(stamps, texts)]
-        self.tail.extend(lines)
+        self._tail.extend(lines, len(done))
         self.pending += lines
         if self.hidden:  # perhaps for ever
             del self.pending[: -self._most_hidden]
