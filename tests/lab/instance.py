@@ -87,7 +87,7 @@ class Instance:
 
     def fill_registry(self, images: Sequence[Image], step: Step) -> None:
         """A running registry that holds these images."""
-        if not (self.registry.process and self.registry.answers()):
+        if not self.registry.running:
             step.say("starting the registry")
             self.registry.start()
         self.builder_configuration.write_text(builder_configuration())

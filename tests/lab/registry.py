@@ -48,15 +48,30 @@ class Registry:
         process = Process.recorded_in(self.pidfile)
         return process if process and process.alive() else None
 
+    @property
+    def running(self) -> bool:
+        """Whether it answers, with the configuration that we would give it."""
+        return self.process is not None and self._written() == _configuration() and self.answers()
+
     def start(self) -> None:
-        if self.process and self.answers():
+        if self.running:
             return
         self.stop()
-        (self.machine.state / "registry" / "config.yml").write_text(json.dumps(_configuration()))
+        self._configuration_file.write_text(_configuration())
         self.machine.spawn(self.pidfile, ["docker-registry", "serve", "/var/lib/registry/config.yml"], self.log)
         wait_until(lambda: self.process is None or self.answers(), 20)
         if not self.answers():
             raise StepError(f"the registry of {self.machine.name} does not answer", self.log)
+
+    @property
+    def _configuration_file(self) -> Path:
+        return self.machine.state / "registry" / "config.yml"
+
+    def _written(self) -> str:
+        try:
+            return self._configuration_file.read_text()
+        except OSError:
+            return ""
 
     def stop(self) -> None:
         if process := self.process:
@@ -125,14 +140,16 @@ def _request(
         connection.close()
 
 
-def _configuration() -> dict[str, object]:
+def _configuration() -> str:
     """JSON is YAML too."""
-    return {
-        "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": "/var/lib/registry"}, "delete": {"enabled": True}},
-        "http": {"addr": f":{PORT}"},
-        "log": {"level": "info"},
-    }
+    return json.dumps(
+        {
+            "version": "0.1",
+            "storage": {"filesystem": {"rootdirectory": "/var/lib/registry"}, "delete": {"enabled": True}},
+            "http": {"addr": f":{PORT}"},
+            "log": {"level": "info"},
+        }
+    )
 
 
 def builder_configuration() -> str:
