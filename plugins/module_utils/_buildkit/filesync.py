@@ -95,6 +95,11 @@ def decode_packet(message: bytes) -> tuple[int, int, bytes]:
     """(type, ID, data) of a Packet of the daemon. Raises CallStatus when it is none."""
     values, data, at = {1: 0, 3: 0}, b"", 0
     try:
+        if message.startswith(b"\x08\x01\x18"):  # a REQ as it is always written; there is one for each file
+            number, at = _varint_at(message, 3)
+            if at == len(message):
+                return _REQ, number, b""
+            at = 0
         while at < len(message):
             tag, at = _varint_at(message, at)
             if tag & 7 == 0:

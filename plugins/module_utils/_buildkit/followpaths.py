@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import Optional
 
-from .patterns import PatternError, clean, glob_match, parse_glob
+from .patterns import PatternError, clean
 
+_WILDCARD = re.compile(rb"(?s)(?:\\.|[^\\*?[])*[*?[]")  # `*`, `?` or `[` that is not escaped
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -74,20 +76,22 @@ class _Resolver:
 
     def _links(self, parent: bytes, name: bytes) -> Optional[list[bytes]]:
         """Targets, confined to the root, of the link or, for a pattern, of the links of that name; None: no link."""
-        if not _has_wildcard(name):
-            target = self._link(parent, name)
-            return None if target is None else [target]
+        names = self._matching(parent, name) if _WILDCARD.match(name) else [name]
+        targets = (self._link(parent, each) for each in names)
+        return [target for target in targets if target is not None] or None
+
+    def _matching(self, parent: bytes, pattern: bytes) -> list[bytes]:
+        from .globs import glob_match
+
         try:
-            glob = parse_glob(name)
             names = sorted(os.listdir(os.path.join(self._root, parent)))
+            return [name for name in names if glob_match(pattern, name)]
         except PatternError:
-            return None
+            return []
         except OSError as error:
             if error.errno in _ABSENT:
-                return None
+                return []
             raise
-        targets = (self._link(parent, each) for each in names if glob_match(glob, each))
-        return [target for target in targets if target is not None] or None
 
     def _link(self, parent: bytes, name: bytes) -> Optional[bytes]:
         try:
@@ -97,12 +101,3 @@ class _Resolver:
                 return None
             raise
         return clean(os.path.join(b"/", parent, target)).lstrip(b"/")
-
-
-def _has_wildcard(name: bytes) -> bool:
-    escaped = False
-    for byte in name:
-        if not escaped and byte in b"*?[":
-            return True
-        escaped = byte == 0x5C and not escaped
-    return False

@@ -13,18 +13,18 @@ listed can show names from elsewhere, never contents (filesync.py opens without 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from operator import attrgetter
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from .patterns import Matcher
 
 _GONE = (errno.ENOENT, errno.ENOTDIR)
-_SMALL = [bytes((number,)) for number in range(128)]
 _TYPES = {
     stat.S_IFREG: 0,
     stat.S_IFDIR: 1 << 31,
@@ -34,20 +34,41 @@ _TYPES = {
     stat.S_IFIFO: 1 << 25,
     stat.S_IFSOCK: 0,  # with its bit the daemon refuses it; without, it is an empty file
 }
+_SMALL = [bytes((number,)) for number in range(128)]
 _by_name = attrgetter("name")
 _listxattr = getattr(os, "listxattr", None)  # Linux only
+
+Entry = tuple[bytes, Optional[bytes]]
+"""One Stat to send: (encoded fsutil.types.Stat, content).
+
+content: path relative to the root of a file that the daemon may ask for; b"" if that is empty by nature (a
+socket), None if the daemon may not ask.
+"""
 
 
 def varint(number: int) -> bytes:
     """Protobuf's encoding of 0 <= number < 2**64."""
-    if number < 128:
+    if number < 0x80:
         return _SMALL[number]
+    if number < 0x4000:
+        return bytes((number & 127 | 128, number >> 7))
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def _time(ns: int) -> bytes:
+    """varint of a time in ns, spelled out for those from 1972 to 2262, as each file has one."""
+    if not 1 << 56 <= ns < 1 << 63:
+        return varint(ns & 0xFFFFFFFFFFFFFFFF)
+    low, high = ns & 0xFFFFFFF, ns >> 28 & 0xFFFFFFF
+    return bytes((
+        low & 127 | 128, low >> 7 & 127 | 128, low >> 14 & 127 | 128, low >> 21 | 128,
+        high & 127 | 128, high >> 7 & 127 | 128, high >> 14 & 127 | 128, high >> 21 | 128, ns >> 56,
+    ))  # fmt: skip
 
 
 def go_mode(mode: int) -> int:
@@ -57,7 +78,7 @@ def go_mode(mode: int) -> int:
     by the daemon, directories then arrive as empty files.
     """
     bits = _TYPES[stat.S_IFMT(mode)] | mode & 0o777
-    return bits | (mode & 0o4000) << 12 | (mode & 0o2000) << 12 | (mode & 0o1000) << 11
+    return bits | (mode & 0o6000) << 12 | (mode & 0o1000) << 11
 
 
 @lru_cache(maxsize=256)
@@ -67,42 +88,43 @@ def _mode_field(mode: int) -> bytes:
 
 
 def encode_stat(path: bytes, info: os.stat_result, link: bytes, xattrs: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """`fsutil.types.Stat` of an entry, in the order of its fields; owner 0/0 as all Go clients send it (wire §3.5)."""
-    mode = info.st_mode
-    out = b"\n" + varint(len(path)) + path + _mode_field(mode)
-    if info.st_size and not stat.S_ISDIR(mode):
-        out += b"(" + varint(info.st_size)
-    time = info.st_mtime_ns
+    """`fsutil.types.Stat` of an entry, in the order of its fields; owner 0/0 as all Go clients send it (wire §3.5).
+
+    A later name of a hard link keeps its size (wire §3.4 says 0): Go clients send it, and the daemon compares it
+    with what it has stored.
+    """
+    mode, size, time = info.st_mode, info.st_size, info.st_mtime_ns
+    parts = [b"\n", varint(len(path)), path, _mode_field(mode)]
+    if size and not stat.S_ISDIR(mode):
+        parts += (b"(", varint(size))
     if time:
-        out += b"0" + varint(time & 0xFFFFFFFFFFFFFFFF)
+        parts += (b"0", _time(time))
     if link:
-        out += b":" + varint(len(link)) + link
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        parts += (b":", varint(len(link)), link)
+    if info.st_rdev and (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
         major, minor = os.major(info.st_rdev), os.minor(info.st_rdev)
-        out += (b"@" + varint(major) if major else b"") + (b"H" + varint(minor) if minor else b"")
+        parts += (b"@" + varint(major) if major else b"", b"H" + varint(minor) if minor else b"")
     for key, value in xattrs:
-        entry = b"\n" + varint(len(key)) + key + b"\x12" + varint(len(value)) + value
-        out += b"R" + varint(len(entry)) + entry
-    return out
+        head = b"\n" + varint(len(key)) + key + b"\x12" + varint(len(value))
+        parts += (b"R", varint(len(head) + len(value)), head, value)
+    return b"".join(parts)
 
 
-def _xattrs(path: bytes) -> list[tuple[bytes, bytes]]:
+def _xattrs(path: bytes) -> Sequence[tuple[bytes, bytes]]:
     """Extended attributes that can be read, Apple's left out. Raises OSError when they cannot be listed."""
     if _listxattr is None:
-        return []
+        return ()
     try:
         names = _listxattr(path, follow_symlinks=False)
     except OSError as error:
         if error.errno == errno.ENOTSUP:
-            return []
+            return ()
         raise
     found = []
     for name in names:
         if not name.startswith("com.apple."):
-            try:
+            with contextlib.suppress(OSError):  # the Go clients leave out what cannot be read as well
                 found.append((os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)))
-            except OSError:
-                continue  # the Go clients leave it out as well
     return found
 
 
@@ -137,18 +159,6 @@ class Selection:
 def _leads_to(path: bytes, bases: Optional[tuple[bytes, ...]]) -> bool:
     inside = path + b"/"
     return bases is None or any(base.startswith(inside) for base in bases)
-
-
-class Entry(NamedTuple):
-    """One Stat to send.
-
-    stat:    encoded fsutil.types.Stat.
-    content: path relative to the root of a file that the daemon may ask for, b"" if that is empty by nature (a
-             socket), None if it may not ask.
-    """
-
-    stat: bytes
-    content: Optional[bytes]
 
 
 class _Level:
@@ -225,16 +235,15 @@ class Walk:
                 yield self._entry(item, level.prefix[:-1], item.stat(follow_symlinks=False))
 
     def _entry(self, item: os.DirEntry[bytes], path: bytes, info: os.stat_result) -> Entry:
-        kind = stat.S_IFMT(info.st_mode)
-        link, content = b"", None
+        kind = info.st_mode & 0o170000
+        link, content = b"", path if kind == stat.S_IFREG else None
         if kind == stat.S_IFLNK:
             link = os.readlink(item.path)
         elif kind != stat.S_IFDIR:
+            if kind == stat.S_IFSOCK:
+                content = b""
             if info.st_nlink > 1:
                 first = self._links.setdefault((info.st_dev, info.st_ino), path)
-                link = b"" if first is path else first
-            if not link and kind == stat.S_IFREG:
-                content = path
-            elif not link and kind == stat.S_IFSOCK:
-                content = b""
-        return Entry(encode_stat(path, info, link, _xattrs(item.path)), content)
+                if first is not path:
+                    link, content = first, None
+        return encode_stat(path, info, link, _xattrs(item.path)), content
