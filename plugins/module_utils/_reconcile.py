@@ -32,6 +32,8 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.plan im
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuilderError, BuildxError, ConfigError
 from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Task
 
+BOOT_SECONDS = 60.0
+"""How long a build waits for the daemon that it boots."""
 BUSY_SECONDS = 600.0
 """How long another process may be busy with the same node: a pull and a boot fit in."""
 
@@ -134,7 +136,7 @@ def _reconciling(task: Task, name: str, *, check_mode: bool) -> Iterator[None]:
         yield
 
 
-def _apply(task: Task, wish: Wish, steps: Sequence[Any], params: Mapping[str, Any]) -> None:
+def _apply(task: Task, wish: Wish, steps: Sequence[Step], params: Mapping[str, Any], log: Any = None) -> None:
     from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.runner import Runner
 
     engines = {node.entry.name: task.engine(node.entry.endpoint) for node in wish.nodes}
@@ -145,8 +147,22 @@ def _apply(task: Task, wish: Wish, steps: Sequence[Any], params: Mapping[str, An
         probe=lambda node: connect.probe(engines[node]),
         wait_seconds=float(params["wait_timeout"]),
         key=task.contexts.key(),
+        log=log,
     )
     runner.apply(steps)
+
+
+def boot(task: Task, instance: Instance, node: NodeEntry, *, log: Any) -> list[dict[str, Any]]:
+    """Bring a node up for a build, as the CLI does: created or started as it is, drift is left alone.
+
+    log: a runner.Log. Returns the steps that were done.
+    """
+    with task.store.reconciling(instance.name.lower(), BUSY_SECONDS):
+        observed = observe(task.engine(node.endpoint), node, pull="auto")
+        wish = Wish(state="started", stored=instance, desired=instance, repair=False, nodes=(observed,))
+        steps = plan(wish)
+        _apply(task, wish, steps, {"wait_timeout": BOOT_SECONDS}, log)
+        return [step.to_result() for step in steps]
 
 
 def _row(task: Task, name: str) -> dict[str, Any]:

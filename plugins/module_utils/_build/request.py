@@ -109,7 +109,9 @@ def source(path: str, dockerfile: Optional[str]) -> Source:
     if not os.path.isfile(file):
         other = os.path.join(os.path.dirname(file), "dockerfile")
         if os.path.basename(file) != "Dockerfile" or not os.path.isfile(other):
-            raise ConfigError(f"there is no Dockerfile at {file}", hint="dockerfile names another one, relative to path.")
+            raise ConfigError(
+                f"there is no Dockerfile at {file}", hint="dockerfile names another one, relative to path."
+            )
         file = other
     if not os.access(file, os.R_OK):
         raise ConfigError(f"the Dockerfile {file} cannot be read by this user")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import require
@@ -46,6 +47,27 @@ def remote_digest(engine: Engine, name: str) -> str:
     with engine.errors(f"ask the registry for {name}"):
         found = engine.api.inspect_distribution(name)
     return str(found["Descriptor"]["digest"])
+
+
+def load(engine: Engine, chunks: Iterable[bytes]) -> None:
+    """Send a tar of images. Raises EngineError with the engine's words.
+
+    An engine reports what went wrong inside an answer of status 200, and the containerd store even as
+    plain progress (load.md): both count as failures here.
+    """
+    with engine.errors("load the image into the engine"):
+        for line in engine.api.load_image(chunks):
+            words = line.get("error") or ""
+            if "Error unpacking image" in line.get("stream", ""):
+                words = line["stream"].strip()
+            if words:
+                raise EngineError(f"the engine could not load the image: {words}")
+
+
+def has_containerd_store(info: Mapping[str, Any]) -> bool:
+    """Whether an engine keeps its images in containerd (load.md, Algorithm 1)."""
+    pairs = info.get("DriverStatus") or []
+    return ["driver-type", "io.containerd.snapshotter.v1"] in [list(pair) for pair in pairs]
 
 
 def has_digest(image: dict[str, Any], digest: str) -> bool:

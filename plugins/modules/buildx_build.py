@@ -1,0 +1,228 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: buildx_build
+short_description: Build with a BuildKit builder
+version_added: 0.1.0
+author:
+  - The Build Fleet Authors (@buildfleet)
+description:
+  - Builds a directory of the target with a Dockerfile, on a builder that M(buildfleet.buildx.buildx_builder) or C(docker buildx create)
+    made, or on the BuildKit inside the engine.
+  - BuildKit is spoken to directly; neither the docker CLI nor buildx is needed on the target.
+  - A task is changed when the result is another one than before, not when a build was run. BuildKit's cache decides how
+    much work that is.
+  - The options of C(community.docker.docker_image_build) that are here have the same names and meanings.
+extends_documentation_fragment:
+  - buildfleet.buildx._engine
+  - buildfleet.buildx._store
+  - buildfleet.buildx._attributes
+attributes:
+  check_mode:
+    support: partial
+    details:
+      - What a build results in is not known without building. In check mode nothing is booted or built, and the task is
+        changed when a build would be run.
+  diff_mode:
+    support: none
+  idempotent:
+    support: partial
+    details:
+      - As far as the Dockerfile is reproducible. A step that BuildKit's cache has forgotten runs again, and may result in another image.
+options:
+  builder:
+    description:
+      - The builder that builds. A builder that does not run is booted.
+      - If not set, the value of the environment variable E(BUILDX_BUILDER) on the target is used, else the builder that was selected
+        with C(use), else the one inside the engine.
+    type: str
+  name:
+    description:
+      - The name of the image, as C([HOST[:PORT]/]PATH[:TAG]). A tag in it wins over O(tag).
+      - With a name the image is loaded into the engine, unless O(load) says otherwise.
+    type: str
+  tag:
+    description: The tag of the image. Quote it, since YAML reads V(1.10) as the number 1.1.
+    type: str
+    default: latest
+  path:
+    description: The build's context, a directory on the target.
+    type: path
+    required: true
+    aliases: [context]
+  dockerfile:
+    description: The Dockerfile, relative to O(path) or absolute. By default C(Dockerfile).
+    type: str
+    aliases: [file]
+  args:
+    description: Build arguments.
+    type: dict
+    aliases: [build_args]
+  target:
+    description: The stage to build, by default the last.
+    type: str
+  labels:
+    description: Labels of the image.
+    type: dict
+  platform:
+    description:
+      - The platforms to build for, such as V(linux/arm64). By default that of the builder.
+      - An engine without the containerd image store takes an image of one platform only.
+    type: list
+    elements: str
+    aliases: [platforms]
+  nocache:
+    description: Run every step, whatever the cache has.
+    type: bool
+    default: false
+    aliases: [no_cache]
+  pull:
+    description: Ask the registry for newer base images, even when the builder has them.
+    type: bool
+    default: false
+  load:
+    description:
+      - Load the result into the engine of the task.
+      - By default, V(true) when there is a O(name) or the builder's driver option C(default-load) says so. With V(false), the result stays in
+        the builder's cache.
+    type: bool
+  rebuild:
+    description: When to build.
+    type: str
+    choices:
+      auto: Always. The task is changed when the image under the name is another one than before; without a load, when a step of the Dockerfile had to run.
+      always: Always, and the task is always changed.
+      never: When the engine has no image of that name.
+    default: auto
+  build_timeout:
+    description: Seconds after which the build is cut off. By default it may take as long as it needs.
+    type: int
+seealso:
+  - module: buildfleet.buildx.buildx_builder
+  - module: buildfleet.buildx.buildx_info
+"""
+
+EXAMPLES = r"""
+- name: Build an image and load it into the engine
+  buildfleet.buildx.buildx_build:
+    builder: ci
+    path: /srv/app
+    name: registry.example.com/app
+    tag: "1.10"
+
+- name: Warm the cache of a builder
+  buildfleet.buildx.buildx_build:
+    builder: ci
+    path: /srv/app
+    target: tests
+
+- name: Build with the engine's own BuildKit
+  buildfleet.buildx.buildx_build:
+    builder: default
+    path: /srv/app
+    name: app
+    args:
+      VERSION: "2.4"
+    labels:
+      org.opencontainers.image.version: "2.4"
+"""
+
+RETURN = r"""
+image:
+  description: The image under the name, as the engine describes it. V({}) when there is none.
+  returned: success
+  type: dict
+  sample: {"Id": "sha256:1a0d9ddd5c5a", "RepoTags": ["app:latest"]}
+log_tail:
+  description: The last lines of the build in the plain form of the CLI, the boot of the builder and the load included.
+  returned: always
+  type: list
+  elements: str
+  sample: ["#1 [internal] load build definition from Dockerfile", "#1 DONE 0.0s"]
+steps:
+  description: What was done to boot the builder; see RV(buildfleet.buildx.buildx_builder#module:steps).
+  returned: always
+  type: list
+  elements: dict
+executed:
+  description: The steps of the Dockerfile that were not in the cache.
+  returned: success
+  type: list
+  elements: str
+  sample: ["[2/3] RUN make"]
+digest:
+  description: The digest of the result's manifest.
+  returned: when the result was exported
+  type: str
+ref:
+  description: BuildKit's name of the build, as C(docker buildx history ls) shows it.
+  returned: when a build was run
+  type: str
+step:
+  description: The step that failed.
+  returned: when a step of the build failed
+  type: str
+exit_code:
+  description: The exit code of the command that failed.
+  returned: when a command of the build failed
+  type: int
+excerpt:
+  description: The lines of the Dockerfile around the failure.
+  returned: when the failure has a place in the Dockerfile
+  type: list
+  elements: str
+"""
+
+from typing import TYPE_CHECKING
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils import _argspec
+from ansible_collections.buildfleet.buildx.plugins.module_utils._builds import ensure
+from ansible_collections.buildfleet.buildx.plugins.module_utils._module import run_module
+from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def build(module: AnsibleModule) -> Mapping[str, object]:
+    """The body of the module."""
+    with Task(module) as task:
+        return ensure(task, module.params, check_mode=module.check_mode, warn=module.warn)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=_argspec.merge(
+            _argspec.ENGINE,
+            _argspec.STORE,
+            {
+                "builder": {"type": "str"},
+                "name": {"type": "str"},
+                "tag": {"type": "str", "default": "latest"},
+                "path": {"type": "path", "required": True, "aliases": ["context"]},
+                "dockerfile": {"type": "str", "aliases": ["file"]},
+                "args": {"type": "dict", "aliases": ["build_args"]},
+                "target": {"type": "str"},
+                "labels": {"type": "dict"},
+                "platform": {"type": "list", "elements": "str", "aliases": ["platforms"]},
+                "nocache": {"type": "bool", "default": False, "aliases": ["no_cache"]},
+                "pull": {"type": "bool", "default": False},
+                "load": {"type": "bool"},
+                "rebuild": {"type": "str", "default": "auto", "choices": ["auto", "always", "never"]},
+                "build_timeout": {"type": "int"},
+            },
+        ),
+        supports_check_mode=True,
+    )
+    run_module(module, build)
+
+
+if __name__ == "__main__":
+    main()

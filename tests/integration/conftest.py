@@ -1,0 +1,207 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fixtures of the integration tests: the collection as it is installed, against the lab's real engine.
+
+tests/run.py brings the lab up, installs the built archive in a temporary tree, and starts pytest with
+BUILDX_TEST_COLLECTIONS naming that tree. Each test has a docker configuration, and so a store, of its own,
+and a builder name of its own; what it leaves on the engine is removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+COMMAND_SECONDS = 300
+
+
+@dataclass
+class Bench:
+    """One test's hands: a store of its own, the modules, Ansible, and the reference CLI."""
+
+    environment: dict[str, str]
+    directory: Path
+    name: str
+
+    @property
+    def store(self) -> Path:
+        return Path(self.environment["DOCKER_CONFIG"]) / "buildx"
+
+    def module(self, module: str, *, check: bool = False, diff: bool = False, **arguments: Any) -> dict[str, Any]:
+        """Run a module as Ansible would, without Ansible's own start-up. The result, `failed` included."""
+        return self.finish(self.begin(module, check=check, diff=diff, **arguments))
+
+    def begin(self, module: str, *, check: bool = False, diff: bool = False, **arguments: Any) -> subprocess.Popen[str]:
+        """Start a module and leave it running; `finish` gives its result."""
+        file = Path(self.environment["BUILDX_TEST_COLLECTIONS"])
+        file = file / "ansible_collections/buildfleet/buildx/plugins/modules" / f"{module}.py"
+        wanted = {**arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
+        process = subprocess.Popen(
+            [self.environment["BUILDX_LAB_PYTHON"], "-c", _RUNNER, str(file)],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": wanted}))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    @staticmethod
+    def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+        out, err = process.communicate(timeout=COMMAND_SECONDS)
+        lines = [line for line in out.splitlines() if line.startswith("{")]
+        assert lines, f"the module gave no result (exit {process.returncode}):\n{out}\n{err}"
+        result: dict[str, Any] = json.loads(lines[-1])
+        return result
+
+    def builder(self, **arguments: Any) -> dict[str, Any]:
+        """buildx_builder on this test's builder; it must not fail."""
+        result = self.module("buildx_builder", **{"name": self.name, **arguments})
+        assert not result.get("failed"), result
+        return result
+
+    def row(self, name: str | None = None) -> dict[str, Any]:
+        """What buildx_info says of this test's builder."""
+        result = self.module("buildx_info", name=[name or self.name])
+        assert not result.get("failed"), result
+        row: dict[str, Any] = result["builders"][0]
+        return row
+
+    def play(self, tasks: str, *arguments: str, fail: bool = False) -> str:
+        """Run a playbook with these tasks through ansible-playbook; what it printed."""
+        file = self.directory / "play.yml"
+        file.write_text(f"- hosts: localhost\n  gather_facts: false\n  tasks:\n{tasks}", encoding="utf-8")
+        done = self.run("ansible-playbook", str(file), *arguments, check=False)
+        assert (done.returncode != 0) is fail, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def docker(self, *arguments: str, check: bool = True) -> str:
+        return self.run("docker", *arguments, check=check).stdout
+
+    def buildx(self, *arguments: str, check: bool = True) -> str:
+        """The reference CLI; what it printed on both channels."""
+        done = self.run("docker", "buildx", *arguments, check=check)
+        return done.stdout + done.stderr
+
+    def inspect(self, container: str | None = None) -> dict[str, Any]:
+        """The engine's inspect of a container, by default that of this test's first node."""
+        found: dict[str, Any] = json.loads(self.docker("inspect", container or self.container))[0]
+        return found
+
+    @property
+    def container(self) -> str:
+        return f"buildx_buildkit_{self.name}0"
+
+    def lab(self, *arguments: str) -> None:
+        """A command of the lab: `registry stop`, `engine kill` …"""
+        self.run("python3", str(CHECKOUT / "tests/lab/lab.py"), *arguments)
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done
+
+
+_RUNNER = """
+import sys, runpy
+file = sys.argv[1]
+sys.path.insert(0, file.split("/ansible_collections/")[0])
+import ansible.module_utils.basic as basic
+basic._ANSIBLE_PROFILE = "legacy"
+sys.argv = [file]
+runpy.run_path(file, run_name="__main__")
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path, ansible_config: Path) -> Iterator[Bench]:
+    config = tmp_path / "docker"
+    config.mkdir()
+    plugins = Path(os.environ["DOCKER_CONFIG"]) / "cli-plugins"
+    if plugins.exists():
+        (config / "cli-plugins").symlink_to(plugins)
+    environment = {**os.environ, "DOCKER_CONFIG": str(config), "ANSIBLE_CONFIG": str(ansible_config)}
+    environment["HOME"] = str(tmp_path)
+    made = Bench(environment, tmp_path, f"t{uuid.uuid4().hex[:8]}")
+    yield made
+    _clean(made)
+
+
+def _clean(bench: Bench) -> None:
+    """Remove what the test left on the engine; its name is in the name of everything."""
+    for kind, remove in ((["ps", "-aq"], ["rm", "-fv"]), (["volume", "ls", "-q"], ["volume", "rm", "-f"])):
+        found = bench.docker(*kind, "--filter", f"name={bench.name}", check=False).split()
+        if found:
+            bench.docker(*remove, *found, check=False)
+    images = [line for line in bench.docker("images", "--format", "{{.Repository}}:{{.Tag}}", check=False).split()]
+    mine = [image for image in images if bench.name in image]
+    if mine:
+        bench.docker("rmi", "-f", *mine, check=False)
+
+
+@pytest.fixture(scope="session")
+def ansible_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration that finds the installed archive and nothing of the checkout."""
+    file = tmp_path_factory.mktemp("ansible") / "ansible.cfg"
+    file.write_text(
+        f"[defaults]\ncollections_path = {os.environ['BUILDX_TEST_COLLECTIONS']}\n"
+        f"interpreter_python = {os.environ['BUILDX_LAB_PYTHON']}\nlocalhost_warning = False\n"
+        f"[inventory]\ninventory_unparsed_warning = False\n",
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.fixture
+def context(tmp_path: Path, root_archive: Path) -> Callable[..., Path]:
+    """Make a build context: `context(dockerfile, **files)`; `root.tar` in it is a root file system with a shell."""
+
+    def make(dockerfile: str, directory: str = "context", **files: str) -> Path:
+        path = tmp_path / directory
+        path.mkdir(exist_ok=True)
+        if not (path / "root.tar").exists():
+            (path / "root.tar").write_bytes(root_archive.read_bytes())
+        (path / "Dockerfile").write_text(dockerfile, encoding="utf-8")
+        for name, content in files.items():
+            (path / name.replace("__", ".")).write_text(content, encoding="utf-8")
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def root_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lab's base image as a tar: builders see no images of the engine, so that builds start from it."""
+    file = tmp_path_factory.mktemp("root") / "root.tar"
+    image = os.environ["BUILDX_LAB_BASE_IMAGE"]
+
+    def docker(*arguments: str) -> str:
+        done = subprocess.run(
+            ["docker", *arguments], capture_output=True, text=True, check=True, timeout=COMMAND_SECONDS
+        )
+        return done.stdout.strip()
+
+    docker("pull", "-q", image)
+    container = docker("create", image)
+    try:
+        docker("export", "-o", str(file), container)
+    finally:
+        docker("rm", "-f", container)
+    return file
