@@ -64,8 +64,11 @@ class Tail:
     def _trim(self) -> None:
         kept = self._lines
         size = sum(map(_bytes, kept))
-        while size > self._room:
+        while size > self._room and len(kept) > 1:
             size -= _bytes(kept.popleft())
+        if size > self._room:  # one line that is too long must not leave nothing; four bytes for the mark and the feed
+            kept[0] = kept[0].encode("utf-8", "replace")[: max(self._room - 4, 0)].decode("utf-8", "ignore") + "…"
+            size = _bytes(kept[0])
         self._added = size
 
 

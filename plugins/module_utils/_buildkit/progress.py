@@ -10,9 +10,10 @@
 (wire §6.3). Memory depends on the number of steps, never on the length of the log: each step keeps the end
 of its own output, and the rendered log keeps its end; whoever wants all of it passes `sink`.
 
-The CLI decides by event rate and wall clock which of several running steps it shows. Here it is decided by
-what is in the stream, so that the same messages give the same lines: a step that ends is shown at once, the
-one that is shown stays until it ends or is silent for QUIET, or until another has CROWD lines to say.
+The CLI decides by event rate and wall clock when it prints, and which of several running steps. Here it is
+decided by the times and texts in the stream, so that the same messages give the same lines: every TICK, or
+when a step has CROWD lines to say. A step that has ended is shown first; the one that is shown stays until
+it ends or is silent for QUIET, or until another makes a crowd. What is held back comes with refresh().
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Optional
 
 from .logtext import Tail, clean_text
-from .vertex import NS, Run, SubTask, VertexState
+from .vertex import NS, LocalVertex, Run, SubTask, VertexState
 
+TICK = NS // 10  # the daemon tells of one step in several messages within milliseconds
 QUIET = 5 * NS
-CROWD = 64
+CROWD = 64  # lines
 WARNINGS_MAX = 500
 EXCERPT = 10  # lines of a failed step that the CLI repeats at the end
 
@@ -80,7 +81,8 @@ class Progress:
         self._current: Optional[VertexState] = None
         self._numbers = 0
         self._begun = False
-        self._now = 0  # newest timestamp of the stream
+        self._now = self._ticked = 0  # newest time in the stream, and that at which was rendered
+        self._crowded = False
         self._out: list[str] = [f"#0 {clean_text(header)}", ""] if header else []
         self._warnings: dict[BuildWarning, None] = {}
         self._finished = False
@@ -97,7 +99,8 @@ class Progress:
             for warning in response.warnings:
                 self._fold_warning(warning)
             self._fold_logs(response.logs)
-            self._render()
+            if self._crowded or self._now - self._ticked >= TICK:
+                self._render()
 
     def local(self, name: str) -> LocalVertex:
         """A step of this side, such as `[internal] booting buildkit`; it is running from now on."""
@@ -105,20 +108,19 @@ class Progress:
             state = VertexState(f"local:{len(self._states)}", clean_text(name), *self._bounds)
             state.local = True
             self._states[state.digest] = state
-            return LocalVertex(self, state, self._clock)
+            return LocalVertex(state, self._change, self._clock)
 
-    def change(self, state: VertexState, now: int, fold: Callable[[VertexState], object]) -> None:
-        """Change a step of this side; `now` is when it happened. For LocalVertex."""
+    def refresh(self) -> None:
+        """Render what is held back: from time to time when somebody watches the sink."""
         with self._lock:
-            fold(state)
-            self._touch(state, now)
             self._render()
 
     # -- what came of it
 
     def lines(self) -> list[str]:
-        """The end of the rendered log; what a step has to say that is not shown yet comes with finish()."""
+        """The end of the rendered log; what steps in the background have to say may come with finish() only."""
         with self._lock:
+            self._render()
             return self._tail.lines()
 
     def vertex(self, digest: str) -> Optional[VertexState]:
@@ -173,6 +175,13 @@ class Progress:
 
     def _find(self, digest: str) -> Optional[VertexState]:
         return self._member_of.get(digest) or self._states.get(digest)
+
+    def _change(self, state: VertexState, fold: Callable[[VertexState], object]) -> None:
+        """Change a step of this side, for LocalVertex. Its clock is not the stream's, so it is shown at once."""
+        with self._lock:
+            fold(state)
+            self._touch(state, 0)
+            self._render()
 
     def _touch(self, state: VertexState, now: int) -> None:
         self._now = max(self._now, now)
@@ -241,6 +250,7 @@ class Progress:
             kept = messages if self._sink else _newest(messages, self._bounds[0])
             output = [((stamp := log.timestamp).seconds * NS + stamp.nanos, log.msg) for log in kept]
             state.fold_output(output, skipped=kept is not messages)
+            self._crowded = self._crowded or len(state.pending) >= CROWD
             self._touch(state, output[-1][0])
 
     # -- rendering
@@ -250,7 +260,8 @@ class Progress:
         return [state for state in self._waiting.values() if not state.hidden]
 
     def _render(self) -> None:
-        """Show what this update made due; flush() hands it out."""
+        """Show what is due."""
+        self._ticked, self._crowded = self._now, False
         waiting = self._shown()
         was = self._current
         ended = [state for state in waiting if state.completed is not None]
@@ -296,54 +307,6 @@ class Progress:
             self._tail.extend(text.split("\n"), len(text))
             if self._sink is not None:
                 self._sink(text + "\n")
-
-
-class LocalVertex:
-    """Handle of a step of this side; as a context manager it ends with DONE, or with the exception as its error."""
-
-    def __init__(self, progress: Progress, state: VertexState, clock: Callable[[], int]) -> None:
-        self._progress, self._state, self._clock = progress, state, clock
-        self._started = clock()
-        self._subtasks: dict[str, int] = {}
-        self._fold(None)
-
-    def log(self, text: str | bytes) -> None:
-        """Output: bytes in pieces as they come, or one or more whole lines of text."""
-        data = text if isinstance(text, bytes) else text.rstrip("\n").encode("utf-8", "replace") + b"\n"
-        now = self._clock()
-        self._progress.change(self._state, now, lambda state: state.fold_output([(now, data)]))
-
-    def status(self, ident: str, *, done: bool = False, current: int = 0, total: int = 0) -> None:
-        """A sub-task such as `pulling image X`; it starts when it is first named. current, total: bytes."""
-        now = self._clock()
-        started = self._subtasks.setdefault(ident, now)
-        sample = SubTask(clean_text(ident), current, total, now, started, now if done else None)
-        self._progress.change(self._state, now, lambda state: state.fold_subtask(sample))
-
-    def done(self, *, cached: bool = False) -> None:
-        self._fold(self._clock(), cached=cached)
-
-    def error(self, text: str) -> None:
-        self._fold(self._clock(), error=clean_text(text))
-
-    def __enter__(self) -> LocalVertex:
-        return self
-
-    def __exit__(
-        self, kind: Optional[type[BaseException]], exc: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._state.completed is not None:
-            return  # ended by hand
-        if exc is None:
-            self.done()
-        else:
-            self.error(str(exc) or type(exc).__name__)
-
-    def _fold(self, completed: Optional[int], *, cached: bool = False, error: str = "") -> None:
-        def fold(state: VertexState) -> None:
-            state.fold(state.name, (self._started, completed), cached=cached, error=error)
-
-        self._progress.change(self._state, completed or self._started, fold)
 
 
 def _newest(messages: list[Any], lines: int) -> list[Any]:

@@ -11,10 +11,12 @@ Times are nanoseconds since 1970 by the clock of whoever sent them, None for not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Optional
 
-from .logtext import LINE_MAX, Tail, clean, shorten
+from .logtext import LINE_MAX, Tail, clean, clean_text, shorten
 
 NS = 1_000_000_000
 ROUNDING = 500_000  # times within the same half of a millisecond are written alike
@@ -225,6 +227,59 @@ class VertexState:
         self.pending += lines
         if self.hidden:  # perhaps for ever
             del self.pending[: -self._most_hidden]
+
+
+class LocalVertex:
+    """Handle of a step of this side; as a context manager it ends with DONE, or with the exception as its error."""
+
+    def __init__(
+        self,
+        state: VertexState,
+        change: Callable[[VertexState, Callable[[VertexState], object]], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self._state, self._change, self._clock = state, change, clock
+        self._started = clock()
+        self._subtasks: dict[str, int] = {}
+        self._fold(None)
+
+    def log(self, text: str | bytes) -> None:
+        """Output: bytes in pieces as they come, or one or more whole lines of text."""
+        data = text if isinstance(text, bytes) else text.rstrip("\n").encode("utf-8", "replace") + b"\n"
+        now = self._clock()
+        self._change(self._state, lambda state: state.fold_output([(now, data)]))
+
+    def status(self, ident: str, *, done: bool = False, current: int = 0, total: int = 0) -> None:
+        """A sub-task such as `pulling image X`; it starts when it is first named. current, total: bytes."""
+        now = self._clock()
+        started = self._subtasks.setdefault(ident, now)
+        sample = SubTask(clean_text(ident), current, total, now, started, now if done else None)
+        self._change(self._state, lambda state: state.fold_subtask(sample))
+
+    def done(self, *, cached: bool = False) -> None:
+        self._fold(self._clock(), cached=cached)
+
+    def error(self, text: str) -> None:
+        self._fold(self._clock(), error=clean_text(text))
+
+    def __enter__(self) -> LocalVertex:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], exc: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if self._state.completed is not None:
+            return  # ended by hand
+        if exc is None:
+            self.done()
+        else:
+            self.error(str(exc) or type(exc).__name__)
+
+    def _fold(self, completed: Optional[int], *, cached: bool = False, error: str = "") -> None:
+        def fold(state: VertexState) -> None:
+            state.fold(state.name, (self._started, completed), cached=cached, error=error)
+
+        self._change(self._state, fold)
 
 
 def stamp(elapsed: int) -> str:
