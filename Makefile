@@ -23,7 +23,7 @@ lab: dev ## a real engine, registry and BuildKit for this checkout
 lab-down: ## stop all of it; what was downloaded and built stays in the cache
 	@$(LAB) down
 
-lab-env: dev ## print the lab's variables: eval "$$(make -s lab-env)"
+lab-env: dev ## print the lab's variables, for a shell's eval
 	@$(LAB) env
 
 test: dev ## all tests, against the lab

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -29,16 +30,22 @@ _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def buildkit_image(version: str, tag: str, cache: Cache, progress: Progress) -> Image:
     """BuildKit of a version, compiled, on a small Debian root, with the settings of the published image."""
-    with progress.step("BuildKit ground") as step:
-        ground = buildkit_ground(cache, step)
-        architecture = apt.architecture(step)
-    programs = buildkit_programs(version, cache, progress)
+    with ThreadPoolExecutor() as pool:
+        ground = pool.submit(_ground, cache, progress)
+        programs = pool.submit(buildkit_programs, version, cache, progress)
     settings: dict[str, object] = {
         "Entrypoint": ["buildkitd"],
         "Env": [_PATH, "BUILDKIT_SETUP_CGROUPV2_ROOT=1"],
         "Volumes": {"/var/lib/buildkit": {}},
     }
-    return image(BUILDKIT_REPOSITORY, tag, architecture, (ground, programs), settings)
+    layers = (ground.result(), programs.result())
+    with progress.step("BuildKit image") as step:
+        return image(BUILDKIT_REPOSITORY, tag, apt.architecture(step), layers, settings)
+
+
+def _ground(cache: Cache, progress: Progress) -> Layer:
+    with progress.step("BuildKit root") as step:
+        return buildkit_ground(cache, step)
 
 
 def buildkit_programs(version: str, cache: Cache, progress: Progress) -> Layer:

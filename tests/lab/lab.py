@@ -99,7 +99,8 @@ def registry(arguments: argparse.Namespace, places: Places, _: Progress) -> int:
 
 
 def buildkit(arguments: argparse.Namespace, places: Places, progress: Progress) -> int:
-    serve_buildkit(_instance(arguments, places), arguments.version, progress)
+    with progress.heartbeat():
+        serve_buildkit(_instance(arguments, places), arguments.version, progress)
     return 0
 
 
