@@ -137,7 +137,7 @@ def decode_details(trailer: bytes) -> Details:
         found.of_build = found.of_build or name.startswith(("errdefs.", "gatewayapi.", "policysession."))
         try:
             value = json.loads(part.value)
-        except ValueError:  # also text that is not UTF-8
+        except (ValueError, RecursionError):  # also text that is not UTF-8; a nesting made to hurt
             value = None
         read = _READERS.get(name)
         if read is None or not isinstance(value, dict) or not read(found, value):
@@ -163,9 +163,14 @@ def from_rpc(code: str, message: str, details: bytes, progress: Optional[Progres
     excerpts = list(dict.fromkeys(source.excerpt() for source in found.sources))
     place = found.sources[-1] if found.sources else None  # the last is nearest to the cause
     solve = found.of_build or code not in _NOT_THE_BUILD
+    cause = message or "the daemon gave no reason"
+    if not solve:
+        cause = f"the builder broke off the build ({code}): {cause}"
+    elif not cause.startswith("failed to solve"):
+        cause = f"failed to solve: {cause}"
     kind = SolveError if solve else BuildkitError
     return kind(
-        _text(code, message, found, failed, excerpts),
+        _text(cause, found, failed, excerpts),
         hint=_hint(code, message, found),
         code=code,
         step=failed.name if failed else None,
@@ -177,12 +182,9 @@ def from_rpc(code: str, message: str, details: bytes, progress: Optional[Progres
     )
 
 
-def _text(code: str, message: str, found: Details, failed: Optional[VertexState], excerpts: list[str]) -> str:
+def _text(cause: str, found: Details, failed: Optional[VertexState], excerpts: list[str]) -> str:
     """Cause first, because many displays show one line; then what the CLI prints before it."""
-    first = message or f"the daemon gave no reason ({code})"
-    if not first.startswith("failed to "):
-        first = f"failed to solve: {first}"
-    out = [first, *(f"denied by policy: {reason}" for reason in found.denials)]
+    out = [cause, *(f"denied by policy: {reason}" for reason in found.denials)]
     if failed is not None and failed.tail:
         out += ["------", f" > {failed.name}:", *failed.tail[-EXCERPT:], "------"]
     return "\n".join(out + excerpts)
@@ -206,6 +208,8 @@ def _hint(code: str, message: str, found: Details) -> Optional[str]:
     for pattern, hint in _HINTS:
         if re.search(pattern, message):
             return hint
+    if found.sources and not found.vertexes:
+        return f"Correct {found.sources[-1].filename} at the marked line."  # the frontend refused it
     return _HINTS_BY_CODE.get(code)
 
 
