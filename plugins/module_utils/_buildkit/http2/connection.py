@@ -10,7 +10,7 @@ Two roles use it: the server of the connection that a BuildKit session carries i
 calls us once or more per file, and the client of that one outer stream. It knows nothing of gRPC.
 
 Theory of operation
-    receive() cuts the bytes into frames and hands each to the handler of its type (_HANDLERS). A handler changes
+    receive() cuts the bytes into frames and hands each to the handler of its type (_FRAMES). A handler changes
     the state, queues what the protocol itself has to answer, and adds events for the caller. It judges by raising:
 
         StreamFault    the frame breaks one stream: RST_STREAM is queued, the caller gets a StreamReset
@@ -92,7 +92,10 @@ class DataReceived(NamedTuple):
 
 
 class StreamReset(NamedTuple):
-    """The stream is over before its time. reason: why we gave it up, empty when the peer reset it."""
+    """The stream is over before its time. reason: why we gave it up, empty when the peer reset it.
+
+    It may follow an answer of ours that was complete: a gRPC client that still had to send gives up so.
+    """
 
     stream_id: int
     code: int
@@ -211,6 +214,11 @@ class Connection:
     def pending(self) -> int:
         """Bytes that wait in data_to_send()."""
         return len(self._out)
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that neither ended on both sides nor were reset."""
+        return len(self._streams)
 
     def data_to_send(self, limit: Optional[int] = None) -> bytes:
         """Take what is to be sent, at most `limit` bytes of it."""
@@ -355,12 +363,9 @@ class Connection:
         position, end = 0, len(data)
         if self._preface_due:
             position = len(frames.PREFACE)
-            if not frames.PREFACE.startswith(data[:position]):
+            if not frames.PREFACE.startswith(data[:position]):  # said at the first wrong byte
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "the peer does not speak HTTP/2")
-            if end < position:
-                rest += data
-                return
-            self._preface_due = False
+            self._preface_due = end < position
         while end - position >= frames.HEADER_SIZE:
             high, low, kind, flags, stream_id = frames.FRAME_HEADER.unpack_from(data, position)
             size = high << 16 | low
@@ -371,17 +376,24 @@ class Connection:
                 self._needed = after - position
                 break
             stream_id &= frames.LARGEST_STREAM_ID  # the first bit is reserved
-            if self._only is not None and self._only != (kind, stream_id):
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"frame of type {kind} where it may not be")
-            handler = _HANDLERS.get(kind, Connection._on_unknown)
-            try:
-                handler(self, flags, stream_id, data[position + frames.HEADER_SIZE : after])
-            except StreamFault as fault:
-                self._on_fault(stream_id, fault)
+            self._on_frame(kind, flags, stream_id, data[position + frames.HEADER_SIZE : after])
             position = after
         else:
             self._needed = frames.HEADER_SIZE
-        rest += data[position:]
+        rest += data if self._preface_due else data[position:]
+
+    def _on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._only is not None and self._only != (kind, stream_id):
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"frame of type {kind} where it may not be")
+        handler, place, exact = _FRAMES.get(kind, _UNKNOWN)
+        if place is not None and place is not bool(stream_id):
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"frame of type {kind} on stream {stream_id}")
+        if exact is not None and len(payload) != exact:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"frame of type {kind} with {len(payload)} bytes")
+        try:
+            handler(self, flags, stream_id, payload)
+        except StreamFault as fault:
+            self._on_fault(stream_id, fault)
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
@@ -417,11 +429,13 @@ class Connection:
         self._events.append(DataReceived(stream_id, payload, size, end))
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if not stream_id & 1:  # neither 0 nor what a server opens
+        if not stream_id & 1:  # what a server opens: pushes only, which we refuse
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"header list on stream {stream_id}")
         payload = frames.without_padding(flags, payload)
         if flags & frames.WITH_PRIORITY:
-            self._on_priority(0, stream_id, payload[:5])
+            if len(payload) < 5:
+                raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "header list that ends within its priority")
+            self._on_priority(0, stream_id, payload)
             payload = payload[5:]
         if flags & frames.END_HEADERS:
             self._on_block(flags, stream_id, payload)
@@ -491,18 +505,12 @@ class Connection:
 
     def _on_priority(self, flags: int, stream_id: int, payload: bytes) -> None:
         del flags
-        if not stream_id:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PRIORITY of the connection")
-        if len(payload) != 5:
-            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "priority that has not five bytes")
         if frames.WORD.unpack_from(payload)[0] & frames.LARGEST_STREAM_ID == stream_id:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "stream that depends on itself")
         self._count_idle()
 
     def _on_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
         del flags
-        if len(payload) != 4:
-            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM that has not four bytes")
         if stream_id not in self._streams:
             self._on_closed(stream_id, late=True)
             return
@@ -514,8 +522,7 @@ class Connection:
         self._events.append(StreamReset(stream_id, frames.WORD.unpack(payload)[0]))
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream")
+        del stream_id
         if len(payload) % frames.SETTING.size or (flags & frames.ACK and payload):
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"SETTINGS of {len(payload)} bytes")
         self._count_idle()
@@ -548,10 +555,7 @@ class Connection:
         raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"PUSH_PROMISE on stream {stream_id}")
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PING of a stream")
-        if len(payload) != 8:
-            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes")
+        del stream_id
         self._count_idle()
         if flags & frames.ACK:
             self._events.append(PingAcknowledged(payload))
@@ -559,9 +563,7 @@ class Connection:
             self._reply(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
-        del flags
-        if stream_id:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "GOAWAY of a stream")
+        del flags, stream_id
         if len(payload) < frames.TWO_WORDS.size:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"GOAWAY of {len(payload)} bytes")
         self._count_idle()
@@ -577,8 +579,6 @@ class Connection:
 
     def _on_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
         del flags
-        if len(payload) != 4:
-            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE that has not four bytes")
         more = frames.WORD.unpack(payload)[0] & frames.LARGEST_WINDOW
         if not stream_id:
             self._send_window += more
@@ -733,15 +733,18 @@ def _wrong_update(more: int) -> tuple[ErrorCode, str]:
     return ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing"
 
 
-_HANDLERS: dict[int, Callable[[Connection, int, int, bytes], None]] = {
-    frames.DATA: Connection._on_data,
-    frames.HEADERS: Connection._on_headers,
-    frames.PRIORITY: Connection._on_priority,
-    frames.RST_STREAM: Connection._on_reset,
-    frames.SETTINGS: Connection._on_settings,
-    frames.PUSH_PROMISE: Connection._on_push,
-    frames.PING: Connection._on_ping,
-    frames.GOAWAY: Connection._on_goaway,
-    frames.WINDOW_UPDATE: Connection._on_window_update,
-    frames.CONTINUATION: Connection._on_continuation,
+# Type of frame → its handler, whether it belongs to a stream or to the connection (None: either), its exact size.
+_Handler = Callable[[Connection, int, int, bytes], None]
+_UNKNOWN: tuple[_Handler, Optional[bool], Optional[int]] = (Connection._on_unknown, None, None)
+_FRAMES: dict[int, tuple[_Handler, Optional[bool], Optional[int]]] = {
+    frames.DATA: (Connection._on_data, True, None),
+    frames.HEADERS: (Connection._on_headers, True, None),
+    frames.PRIORITY: (Connection._on_priority, True, 5),
+    frames.RST_STREAM: (Connection._on_reset, True, 4),
+    frames.SETTINGS: (Connection._on_settings, False, None),
+    frames.PUSH_PROMISE: (Connection._on_push, True, None),
+    frames.PING: (Connection._on_ping, False, 8),
+    frames.GOAWAY: (Connection._on_goaway, False, None),
+    frames.WINDOW_UPDATE: (Connection._on_window_update, None, 4),
+    frames.CONTINUATION: (Connection._on_continuation, True, None),
 }

@@ -69,8 +69,8 @@ class _Steps(dict[int, tuple[int, bytes]]):
 
     Key:   bits of an unfinished code, with a leading one, shifted left by eight, or'ed with the next byte.
     Value: bits that are unfinished after that byte, shifted alike, and the bytes that were finished.
-    All of it would be 256 prefixes of 256 bytes; text uses some hundred of them. Byte for byte this is one look-up
-    and one append, which makes a megabyte of header cost a tenth of a second instead of one and a half.
+    All of it would be 256 prefixes of 256 bytes; text uses a few thousand of these, base64 of random bytes 15,000.
+    One look-up and one append a byte instead of eight times as many is what makes headers of megabytes bearable.
     """
 
     def __init__(self) -> None:
