@@ -37,7 +37,7 @@ EXCERPT = 10  # lines of a failed step that the CLI repeats at the end
 # Names of work that is no step of a Dockerfile. FROM is none either: in a build that is cached to the last
 # step its vertex is still run, to resolve the reference, and ends as DONE (seen with v0.34.2).
 _NO_STEP = re.compile(
-    r"\[(?:[^\]]* )?internal\]|\[auth\]|\[context |\[[^\]]*\] FROM |docker-image://|"
+    r"\[(?:[^\]]* )?internal\]|\[auth\]|\[context (?!\d+/\d+\])|\[[^\]]*\] FROM |docker-image://|"
     r"(?:exporting|importing|preparing|resolve|resolving|loading|sending|pushing) "
 )
 
