@@ -83,7 +83,8 @@ class Recorder:
         self.source = f"BuildKit {version.version}, {self._cli('version').stdout.split()[1]}"
 
     def record(self, dockerfile: str, flags: list[str]) -> dict[str, object]:
-        live = threading.Thread(target=self._follow, args=(seen := [],), daemon=True)
+        seen: list[bytes] = []
+        live = threading.Thread(target=self._follow, args=(seen,), daemon=True)
         live.start()
         with tempfile.TemporaryDirectory() as context:
             Path(context, "Dockerfile").write_text(dockerfile, encoding="utf-8")
@@ -126,11 +127,11 @@ class Recorder:
             yield control.BuildHistoryEvent.FromString(part)
 
     def _one(self, method: str, request: bytes) -> bytes:
-        answer: bytes = self._channel.unary_unary(f"/{method}")(request)
+        answer: bytes = self._channel.unary_unary(f"/{method}", bytes, bytes)(request)
         return answer
 
     def _many(self, method: str, request: bytes) -> Iterator[bytes]:
-        yield from self._channel.unary_stream(f"/{method}")(request)
+        yield from self._channel.unary_stream(f"/{method}", bytes, bytes)(request)
 
     def _cli(self, *args: str) -> subprocess.CompletedProcess[str]:
         command = [self._buildx, *args]
