@@ -14,9 +14,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,15 @@ COMMAND_SECONDS = 300
 
 @dataclass
 class Bench:
-    """One test's hands: a store of its own, the modules, Ansible, and the reference CLI."""
+    """One test's hands: a store of its own, the modules, Ansible, and the reference CLI.
+
+    prefix: a command that modules are started through, such as `unshare --pid …`.
+    """
 
     environment: dict[str, str]
     directory: Path
     name: str
+    prefix: tuple[str, ...] = ()
 
     @property
     def store(self) -> Path:
@@ -48,7 +53,7 @@ class Bench:
         file = file / "ansible_collections/buildfleet/buildx/plugins/modules" / f"{module}.py"
         wanted = {**arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
         process = subprocess.Popen(
-            [self.environment["BUILDX_LAB_PYTHON"], "-c", _RUNNER, str(file)],
+            [*self.prefix, self.environment["BUILDX_LAB_PYTHON"], "-c", _RUNNER, str(file)],
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -74,6 +79,23 @@ class Bench:
         result = self.module("buildx_builder", **{"name": self.name, **arguments})
         assert not result.get("failed"), result
         return result
+
+    def build(self, path: Path, **arguments: Any) -> dict[str, Any]:
+        """buildx_build of a context on this test's builder; it must not fail."""
+        result = self.module("buildx_build", **{"builder": self.name, "path": str(path), **arguments})
+        assert not result.get("failed"), result
+        return result
+
+    def failed_build(self, path: Path, **arguments: Any) -> dict[str, Any]:
+        """The same; it must fail, and with a message rather than a traceback."""
+        result = self.module("buildx_build", **{"builder": self.name, "path": str(path), **arguments})
+        assert result.get("failed"), result
+        assert "Traceback" not in result["msg"], result
+        return result
+
+    def image(self) -> str:
+        """A new name for an image, which is removed with the builder."""
+        return f"{self.name}/{uuid.uuid4().hex[:8]}"
 
     def row(self, name: str | None = None) -> dict[str, Any]:
         """What buildx_info says of this test's builder."""
@@ -107,6 +129,44 @@ class Bench:
     def container(self) -> str:
         return f"buildx_buildkit_{self.name}0"
 
+    @property
+    def volume(self) -> str:
+        """The state volume of this test's first node."""
+        return f"{self.container}_state"
+
+    @property
+    def entry(self) -> Path:
+        """The file of this test's builder in the store."""
+        return self.store / "instances" / self.name
+
+    def stored(self) -> dict[str, Any]:
+        """The first node of this test's builder, as the store has it."""
+        node: dict[str, Any] = json.loads(self.entry.read_text(encoding="utf-8"))["Nodes"][0]
+        return node
+
+    def in_container(self, script: str, container: str | None = None) -> str:
+        """What a shell in a container prints, by default in that of this test's first node."""
+        return self.docker("exec", container or self.container, "sh", "-c", script)
+
+    def wait(self, what: str, condition: Callable[[], Any], seconds: float = 30) -> Any:
+        """Wait until a condition holds, and return its value."""
+        deadline = time.monotonic() + seconds
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+            time.sleep(0.05)
+        return value
+
+    def tree(self, directory: Path | None = None) -> dict[str, tuple[str, bytes]]:
+        """Every file and directory below one, by default the store: path → (mode, content)."""
+        root = directory or self.store
+        return {
+            str(path.relative_to(root)): (
+                oct(path.lstat().st_mode),
+                path.read_bytes() if path.is_file() and not path.is_symlink() else b"",
+            )
+            for path in sorted(root.rglob("*"))
+        }
+
     def lab(self, *arguments: str) -> None:
         """A command of the lab: `registry stop`, `engine kill` …"""
         self.run("python3", str(CHECKOUT / "tests/lab/lab.py"), *arguments)
@@ -132,16 +192,35 @@ runpy.run_path(file, run_name="__main__")
 
 @pytest.fixture
 def bench(tmp_path: Path, ansible_config: Path) -> Iterator[Bench]:
-    config = tmp_path / "docker"
+    made = _make(tmp_path, ansible_config)
+    yield made
+    _clean(made)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory, ansible_config: Path) -> Iterator[Bench]:
+    """A builder that runs, made once: take `ready`."""
+    made = _make(tmp_path_factory.mktemp("running"), ansible_config)
+    made.builder()
+    yield made
+    _clean(made)
+
+
+@pytest.fixture
+def ready(running: Bench, tmp_path: Path) -> Bench:
+    """A builder that runs and that all tests share which only build: names of images come from `image`."""
+    return replace(running, directory=tmp_path, environment=dict(running.environment))
+
+
+def _make(directory: Path, ansible_config: Path) -> Bench:
+    config = directory / "docker"
     config.mkdir()
     plugins = Path(os.environ["DOCKER_CONFIG"]) / "cli-plugins"
     if plugins.exists():
         (config / "cli-plugins").symlink_to(plugins)
     environment = {**os.environ, "DOCKER_CONFIG": str(config), "ANSIBLE_CONFIG": str(ansible_config)}
-    environment["HOME"] = str(tmp_path)
-    made = Bench(environment, tmp_path, f"t{uuid.uuid4().hex[:8]}")
-    yield made
-    _clean(made)
+    environment["HOME"] = str(directory)
+    return Bench(environment, directory, f"t{uuid.uuid4().hex[:8]}")
 
 
 def _clean(bench: Bench) -> None:
