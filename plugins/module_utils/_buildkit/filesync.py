@@ -32,7 +32,7 @@ _SERVICE = "/moby.filesync.v1.FileSync/"
 _REQ, _FIN, _ERR = 1, 3, 4  # fsutil.types.Packet.PacketType
 _FIN_PACKET = b"\x08\x03"
 _FRAMING = 5  # bytes that gRPC puts before a message; counts, as many are small
-_READ_MIN, _READ_MAX = 4096, 1 << 20  # bytes; a message may have 16 MiB (wire §2.10)
+_READ_MIN, _TURN_MAX = 4 << 10, 1 << 20  # bytes; a message may have 16 MiB (wire §2.10)
 # O_NONBLOCK: a FIFO that took the file's place must not stop everything.
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -41,7 +41,7 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 class FileSync:
     """Serves directories of this host by the names that a solve gives them ("context", "dockerfile", …).
 
-    directories: dir-name → absolute path. May be called any number of times at once, for one directory too.
+    directories: dir-name → absolute path. A directory may be asked for any number of times, also at once.
     files_sent, bytes_sent: files whose content the daemon asked for and got, and the size of that content.
     """
 
@@ -51,25 +51,19 @@ class FileSync:
         self.bytes_sent = 0
 
     def methods(self) -> Mapping[str, CallFactory]:
-        return {_SERVICE + "DiffCopy": self._diff_copy, _SERVICE + "TarStream": _Unimplemented}
+        return {_SERVICE + "DiffCopy": self._diff_copy, _SERVICE + "TarStream": _tar_stream}
 
     def _diff_copy(self, metadata: Metadata) -> Call:
-        return DiffCopy(self, metadata)
-
-    def path_of(self, name: str) -> bytes:
-        """The directory of that name. NOT_FOUND is what makes the daemon say that the client does not offer it."""
-        path = self._directories.get(name)
-        if path is None:
+        names = metadata_values(metadata, "dir-name") or [b""]
+        name = names[0].decode("utf-8", "surrogateescape")
+        if name not in self._directories:  # the daemon turns NOT_FOUND into "not enabled from the client"
             raise CallStatus(Code.NOT_FOUND, f"no directory {name!r} is offered to this build")
-        return os.fsencode(path)
+        return DiffCopy(self, os.fsencode(self._directories[name]), metadata)
 
 
-class _Unimplemented(Call):
-    def __init__(self, metadata: Metadata) -> None:
-        del metadata
-
-    def produce(self, budget: int) -> list[bytes]:
-        raise CallStatus(Code.UNIMPLEMENTED, "TarStream is not served, DiffCopy is")
+def _tar_stream(metadata: Metadata) -> Call:
+    del metadata
+    raise CallStatus(Code.UNIMPLEMENTED, "TarStream is not served, DiffCopy is")
 
 
 def metadata_values(metadata: Metadata, key: str) -> list[bytes]:
@@ -113,59 +107,62 @@ def decode_packet(message: bytes) -> tuple[int, int, bytes]:
         at = len(message) + 1
     if at > len(message):
         raise CallStatus(Code.INVALID_ARGUMENT, "the daemon sent a malformed packet")
-    return values[1], values[3] & 0xFFFFFFFF, data
+    return values[1], values[3], data
 
 
 class _Tree:
-    """Opens files below a directory, never through a link: neither the file nor a directory on the way may be one."""
+    """Opens files below a directory, never through a link: neither the file nor a directory on the way may be one.
+
+    The directories on the way stay open, because requests come in the order of the listing.
+    """
 
     def __init__(self, root: bytes) -> None:
-        self._root = os.open(root, _OPEN_DIRECTORY)
-        self._at, self._fd = b"", self._root
+        self._fds = [os.open(root, _OPEN_DIRECTORY)]
+        self._names: list[bytes] = []
+        self._at = b""
 
     def open(self, path: bytes) -> int:
         directory, _slash, name = path.rpartition(b"/")
         if directory != self._at:
             self._enter(directory)
-        return os.open(name, _OPEN_FILE, dir_fd=self._fd)
+        return os.open(name, _OPEN_FILE, dir_fd=self._fds[-1])
 
     def _enter(self, directory: bytes) -> None:
-        if not directory.startswith(self._at + b"/") or not self._at:  # not below the last one: from the root
-            self._leave()
-        below = directory[len(self._at) :].strip(b"/")
-        for name in below.split(b"/") if below else ():
-            fd = os.open(name, _OPEN_DIRECTORY, dir_fd=self._fd)
-            self._leave()
-            self._fd = fd
+        names = directory.split(b"/") if directory else []
+        common = 0
+        while self._names[common : common + 1] == names[common : common + 1] != []:
+            common += 1
+        self._leave(common)
+        for name in names[common:]:
+            self._fds.append(os.open(name, _OPEN_DIRECTORY, dir_fd=self._fds[-1]))
+            self._names.append(name)
         self._at = directory
 
-    def _leave(self) -> None:
-        if self._fd != self._root:
-            os.close(self._fd)
-        self._at, self._fd = b"", self._root
+    def _leave(self, depth: int) -> None:
+        del self._names[max(depth, 0) :]
+        while len(self._fds) > depth + 1:
+            os.close(self._fds.pop())
 
     def close(self) -> None:
-        self._leave()
-        os.close(self._root)
+        self._leave(-1)
 
 
 class DiffCopy(Call):
     """One transfer of a directory: listing out, requests in, contents out, FIN in, FIN out (wire §3.2)."""
 
-    def __init__(self, service: FileSync, metadata: Metadata) -> None:
+    def __init__(self, service: FileSync, root: bytes, metadata: Metadata) -> None:
         self._service = service
+        self._root = root
         self._metadata = metadata
-        self._root = b""
         self._tree: Optional[_Tree] = None
-        self._listing: Optional[Iterator[Entry]] = None
-        self._listed = False
-        self._contents: list[Optional[bytes]] = []  # by ID, as Entry.content; None again once it was asked for
+        self._listing: Optional[Iterator[Optional[Entry]]] = None
+        self._listed = self._over = False
+        self._contents: list[Optional[bytes]] = []  # by ID, as in Entry; None again once it was asked for
         self._wanted: deque[tuple[int, bytes]] = deque()
-        self._fd = -1  # the file that is being sent
-        self._path = b""
-        self._field = b""  # its ID as a field of a packet
-        self._rest = 0  # bytes of it that are still expected
-        self._over = False
+        self._path = b""  # of the file that is being sent
+        self._head = b""  # its packets up to the data; b"" when there is none
+        self._fd = -1
+        self._rest = 0  # bytes that are still expected of it
 
     def receive(self, message: bytes) -> None:
         kind, number, data = decode_packet(message)
@@ -188,99 +185,102 @@ class DiffCopy(Call):
 
     def produce(self, budget: int) -> list[bytes]:
         if self._over:
-            self.cancel()
-            if self.finished:
-                return []
+            fin = [] if self.finished else [_FIN_PACKET]
             self.finished = True
-            return [_FIN_PACKET]
+            self.cancel()
+            return fin
         out: list[bytes] = []
+        budget = min(budget, _TURN_MAX)
         try:
             if self._listing is None:
                 self._listing = self._start()
-            left = budget - self._send_files(out, budget if self._listed else budget // 2)
+            used = self._send_files(out, budget if self._listed else budget // 2)
             if not self._listed:
-                left -= self._send_stats(out, left)
-                self._send_files(out, left)
+                used += self._send_stats(out, budget - used)
+                self._send_files(out, budget - used)
         except OSError as error:
             raise self._unreadable(error) from None
-        except PatternError as error:
+        except (PatternError, ValueError) as error:  # ValueError: a NUL in what became a path
             raise self._failed(Code.INVALID_ARGUMENT, str(error)) from None
         return out
 
     def cancel(self) -> None:
-        self._wanted.clear()
         self._listing, self._listed = iter(()), True
+        self._contents.clear()
+        self._wanted.clear()
         self._close_file()
         if self._tree is not None:
             self._tree.close()
             self._tree = None
 
-    def _start(self) -> Iterator[Entry]:
-        names = metadata_values(self._metadata, "dir-name") or [b""]
-        self._root = os.path.realpath(self._service.path_of(names[0].decode("utf-8", "surrogateescape")))
-        self._tree = _Tree(self._root)
+    def _start(self) -> Iterator[Optional[Entry]]:
         include, exclude, follow = (
             metadata_values(self._metadata, key) for key in ("include-patterns", "exclude-patterns", "followpaths")
         )
+        self._root = os.path.realpath(self._root)  # it may be a link; below it none is followed
+        self._tree = _Tree(self._root)
         include = include_patterns(self._root, include, follow)
         return iter(Walk(self._root, Selection(include, exclude) if include or exclude else None))
 
     def _send_stats(self, out: list[bytes], budget: int) -> int:
+        """Packets of the listing; the size of them."""
         used = 0
-        contents = self._contents
-        for encoded, content in self._listing or ():
-            contents.append(content)
+        for entry in self._listing or ():
+            if entry is None:  # a long way through what is filtered out: let others have their turn
+                self.wake()
+                return used
+            encoded, content = entry
+            self._contents.append(content)
             packet = b"\x12" + varint(len(encoded)) + encoded
             out.append(packet)
             used += len(packet) + _FRAMING
             if used >= budget:
                 return used
-        out.append(b"")  # a STAT without stat ends the listing; it is an empty message
+        out.append(b"")  # a STAT without stat ends the listing; as a message it is empty
         self._listed = True
         return used + _FRAMING
 
     def _send_files(self, out: list[bytes], budget: int) -> int:
+        """Packets of requested files, one file after the other; the size of them."""
         used = 0
-        while used < budget and (self._fd >= 0 or self._wanted):
-            if self._fd < 0:
+        while used < budget and (self._head or self._wanted):
+            if not self._head:
                 self._open_next()
-            data = self._read(min(self._rest + 1 if self._rest else _READ_MIN, max(budget - used, _READ_MIN)))
-            packet = b"\x08\x02" + self._field
+            # One byte more than expected, so that the next read sees the end; only that one is taken for it.
+            size = self._rest + 1 if self._rest > 0 else _READ_MIN
+            data = os.read(self._fd, min(size, max(budget - used, _READ_MIN))) if self._fd >= 0 else b""
             if data:
-                packet += b'"' + varint(len(data)) + data
+                packet = b'%b"%b%b' % (self._head, varint(len(data)), data)
+                self._rest -= len(data)
+                self._service.bytes_sent += len(data)
             else:
-                self._close_file()
+                packet = self._head
                 self._service.files_sent += 1
+                self._close_file()
             out.append(packet)
             used += len(packet) + _FRAMING
         return used
 
     def _open_next(self) -> None:
         number, self._path = self._wanted.popleft()
-        self._field = b"\x18" + varint(number) if number else b""
-        self._rest = 0
         if self._path and self._tree is not None:
             self._fd = self._tree.open(self._path)
             info = os.fstat(self._fd)
             if not stat.S_ISREG(info.st_mode):
                 raise OSError(errno.EINVAL, "no regular file any more")
             self._rest = info.st_size
-
-    def _read(self, size: int) -> bytes:
-        data = os.read(self._fd, min(size, _READ_MAX)) if self._fd >= 0 else b""
-        self._rest = max(self._rest - len(data), 0)
-        self._service.bytes_sent += len(data)
-        return data
+        self._head = b"\x08\x02\x18" + varint(number) if number else b"\x08\x02"
 
     def _close_file(self) -> None:
+        self._head = b""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def _unreadable(self, error: OSError) -> CallStatus:
         """The status for what this host cannot read. Never NOT_FOUND: the daemon hides the text of that one."""
-        path = os.path.join(self._root, self._path) if self._path else self._root
-        named = error.filename
+        named = error.filename  # absolute from the walk, only the name from _Tree, absent from read()
+        path = os.path.join(self._root, self._path)
         if isinstance(named, (str, bytes)) and os.path.isabs(named):
             path = os.fsencode(named)
         code = Code.PERMISSION_DENIED if isinstance(error, PermissionError) else Code.FAILED_PRECONDITION

@@ -20,17 +20,19 @@ _WILDCARD = re.compile(rb"(?s)(?:\\.|[^\\*?[])*[*?[]")  # `*`, `?` or `[` that i
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
-def include_patterns(root: bytes, includes: Sequence[bytes], follow: Iterable[bytes]) -> list[bytes]:
+def include_patterns(root: bytes, includes: Sequence[bytes], follow: Sequence[bytes]) -> list[bytes]:
     """The include patterns that say the same as includes and followpaths together; [] lets everything in.
 
     Raises OSError for a link or a directory that cannot be read; what is not there is no error.
     """
-    follow = list(follow)
-    if not follow:
-        return list(includes)
-    found = _outermost(sorted(_Resolver(root).resolve(follow)))
+    found = followed(root, follow) if follow else None
     # Go clients drop repetitions from the joined list without sorting it first; that decides what is sent.
     return list(includes) if found is None else _outermost([*includes, *found]) or []
+
+
+def followed(root: bytes, follow: Iterable[bytes]) -> Optional[list[bytes]]:
+    """The paths, relative to the root, that are needed for following some paths; None for all. Raises as above."""
+    return _outermost(sorted(_Resolver(root).resolve(follow)))
 
 
 def _outermost(paths: Iterable[bytes]) -> Optional[list[bytes]]:

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Optional
 
-from .patterns import PatternError
+from .patterns import PatternError, runes
 
 _Ranges = list[tuple[int, int]]
 
@@ -54,11 +54,14 @@ def glob_match(pattern: bytes, name: bytes) -> bool:
     """
     text, at = name.decode("utf-8", "surrogateescape"), 0
     chunks = [chunk for chunk in _CHUNK.findall(pattern) if any(chunk)]
-    for number, (star, chunk) in enumerate(chunks, 1):
-        found = _compiled(bool(star), chunk, number == len(chunks)).match(text, at)
-        if found is None:
-            return False
-        at = found.end()
+    try:
+        for number, (star, chunk) in enumerate(chunks, 1):
+            found = _compiled(bool(star), chunk, number == len(chunks)).match(text, at)
+            if found is None:
+                return False
+            at = found.end()
+    except ValueError:
+        raise PatternError(f"syntax error in pattern {runes(pattern)!r}") from None
     return at == len(text)
 
 
@@ -76,7 +79,7 @@ def _compiled(star: bool, chunk: bytes, last: bool) -> re.Pattern[str]:
         else:
             if char == "\\":
                 if at == len(text):
-                    raise PatternError(f"syntax error in pattern {text!r}")
+                    raise ValueError(text)
                 char, at = text[at], at + 1
             parts.append(re.escape(char))
     return re.compile("".join(parts) + r"\Z" * last, re.DOTALL)
@@ -91,7 +94,7 @@ def _glob_class(text: str, at: int) -> tuple[_Ranges, int]:
             at += len(ends)
             item = None if text.startswith(("-", "]"), at) else _ITEM.match(text, at)
             if item is None or item.end() == len(text):
-                raise PatternError(f"syntax error in pattern {text!r}")
+                raise ValueError(text)
             ends.append(ord(item.group(1)))
             at = item.end()
         ranges.append((ends[0], ends[-1]))

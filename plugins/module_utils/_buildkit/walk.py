@@ -22,6 +22,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Optional
 
+from . import wirebytes
 from .patterns import Matcher
 
 _GONE = (errno.ENOENT, errno.ENOTDIR)
@@ -34,6 +35,7 @@ _TYPES = {
     stat.S_IFIFO: 1 << 25,
     stat.S_IFSOCK: 0,  # with its bit the daemon refuses it; without, it is an empty file
 }
+DROPPED_MAX = 1000
 _SMALL = [bytes((number,)) for number in range(128)]
 _by_name = attrgetter("name")
 _listxattr = getattr(os, "listxattr", None)  # Linux only
@@ -47,17 +49,14 @@ socket), None if the daemon may not ask.
 
 
 def varint(number: int) -> bytes:
-    """Protobuf's encoding of 0 <= number < 2**64."""
+    """Protobuf's encoding of 0 <= number < 2**64, quick for small ones."""
     if number < 0x80:
         return _SMALL[number]
     if number < 0x4000:
         return bytes((number & 127 | 128, number >> 7))
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    if number < 0x200000:
+        return bytes((number & 127 | 128, number >> 7 & 127 | 128, number >> 14))
+    return wirebytes.varint(number)
 
 
 def _time(ns: int) -> bytes:
@@ -175,7 +174,7 @@ class _Level:
 
 
 class Walk:
-    """Iterates over the Entries of a tree, lazily, depth first.
+    """Iterates over the Entries of a tree, lazily, depth first; None after each DROPPED_MAX of what is filtered out.
 
     root: absolute path of a directory. Raises OSError with the name of what cannot be read; what vanishes while
     the walk goes on is left out, as if it had gone before.
@@ -186,18 +185,20 @@ class Walk:
         self._links: dict[tuple[int, int], bytes] = {}
         self._stack = [_Level(root, b"", (0, 0), None)]
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[Optional[Entry]]:
         stack, selection = self._stack, self._selection
-        state = (0, 0)
+        keep, state, dropped = True, (0, 0), 0
         while stack:
             level = stack[-1]
             prefix = level.prefix
             for item in level.entries:
                 path = prefix + item.name
-                keep = True
                 if selection is not None:
                     keep, enter, state = selection.judge(path, level.state)
                     if not keep:
+                        dropped += 1
+                        if dropped % DROPPED_MAX == 0:
+                            yield None
                         if enter and item.is_dir(follow_symlinks=False) and self._enter(item, path, state, keep):
                             break
                         continue
@@ -209,7 +210,7 @@ class Walk:
                 except FileNotFoundError:
                     continue
                 yield entry
-                if stat.S_ISDIR(info.st_mode) and self._enter(item, path, state, keep):
+                if entry[1] is None and stat.S_ISDIR(info.st_mode) and self._enter(item, path, state, keep):
                     break
             else:
                 stack.pop()
