@@ -2,52 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+"""Hand-written cases; those recorded from fsutil are with the walk (test_walk.py)."""
+
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.followpaths import followed, include_patterns
-
-GOLDEN = Path(__file__).parents[3] / "golden" / "patterns" / "walk.json"
-CASES = json.loads(GOLDEN.read_text(encoding="utf-8"))["cases"]
-
-
-def raw(text: str) -> bytes:
-    return text.encode("latin-1")
-
-
-def make(root: bytes, tree: list[list[Any]]) -> None:
-    for name, kind, *argument in tree:
-        path = os.path.join(root, raw(name))
-        if kind == "dir":
-            os.mkdir(path)
-        elif kind == "link":
-            os.symlink(raw(argument[0]), path)
-        elif kind == "hard":
-            os.link(os.path.join(root, raw(argument[0])), path, follow_symlinks=False)
-        elif kind == "fifo":
-            os.mkfifo(path)
-        else:
-            Path(os.fsdecode(path)).write_bytes(b"x" * argument[0])
-
-
-@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
-def test_same_paths_as_fsutil(case: dict[str, Any], tmp_path: Path) -> None:
-    make(bytes(tmp_path), case["tree"])
-    for each in case["filters"]:
-        if "followed" in each:
-            wanted = each["followed"]
-            found = followed(bytes(tmp_path), [raw(path) for path in each["follow"]])
-            assert found == (None if wanted is None else [raw(path) for path in wanted]), each
-
-
-def test_the_corpus_is_there() -> None:
-    assert sum("followed" in each for case in CASES for each in case["filters"]) > 80
 
 
 def test_links_lead_on_but_never_out(tmp_path: Path) -> None:
