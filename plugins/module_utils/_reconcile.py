@@ -26,6 +26,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.observe
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.plan import (
     RUNNING,
     NodeObservation,
+    Step,
     Wish,
     plan,
 )

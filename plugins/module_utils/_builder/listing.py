@@ -56,10 +56,18 @@ def _node(node: NodeEntry, driver: str, engine: EngineOf, probe: ProbeOf) -> dic
         inspect = containers.inspect(reached, container_name(node.name))
         row["Status"] = status(inspect)
         if inspect is not None and row["Status"] == "running":
+            _refuse_silent(inspect)
             row.update(running(probe(reached)(inspect, PROBE_SECONDS), node))
     except BuildxError as exc:
         row.update(Status="error", Err=str(exc))
     return row
+
+
+def _refuse_silent(inspect: Mapping[str, Any]) -> None:
+    """A daemon that cannot answer is not asked: a paused one would keep the whole listing waiting."""
+    for state, advice in (("Paused", "unpause it"), ("Restarting", "its daemon ends again and again")):
+        if inspect["State"].get(state):
+            raise BuildxError(f"the container {inspect['Name'].lstrip('/')} is {state.lower()}: {advice}")
 
 
 def described(node: NodeEntry) -> dict[str, Any]:

@@ -68,13 +68,19 @@ def remove(engine: Engine, name: str) -> None:
 
 
 def logs(engine: Engine, name: str, lines: int = 50) -> list[str]:
-    """The last lines that a container printed, [] when they cannot be had: they only explain another failure."""
+    """The last lines that a container printed, [] when they cannot be had: they only explain another failure.
+
+    Its errors, where it has any: a daemon that refuses a flag prints 60 lines of help on the other channel, and
+    the one line that says why could be anywhere among them. (The engine counts `tail` before it chooses the channel.)
+    """
     try:
         with engine.errors(f"read the log of {name}"):
-            text: bytes = engine.api.logs(name, stdout=True, stderr=True, tail=lines)
+            text: bytes = engine.api.logs(name, stdout=False, stderr=True, tail=10 * lines)
+            if not text.strip():
+                text = engine.api.logs(name, stdout=True, stderr=True, tail=lines)
     except EngineError:
         return []
-    return text.decode("utf-8", "replace").splitlines()
+    return text.decode("utf-8", "replace").splitlines()[-lines:]
 
 
 def inspect_volume(engine: Engine, name: str) -> Optional[dict[str, Any]]:
