@@ -93,6 +93,12 @@ class Bench:
         assert "Traceback" not in result["msg"], result
         return result
 
+    @staticmethod
+    def warnings(result: dict[str, Any]) -> list[str]:
+        """The texts of a result's warnings, which a module hands to Ansible as objects."""
+        found = result.get("warnings") or []
+        return [item if isinstance(item, str) else item["event"]["msg"] for item in found]
+
     def image(self) -> str:
         """A new name for an image, which is removed with the builder."""
         return f"{self.name}/{uuid.uuid4().hex[:8]}"
@@ -229,7 +235,7 @@ def _clean(bench: Bench) -> None:
         found = bench.docker(*kind, "--filter", f"name={bench.name}", check=False).split()
         if found:
             bench.docker(*remove, *found, check=False)
-    images = [line for line in bench.docker("images", "--format", "{{.Repository}}:{{.Tag}}", check=False).split()]
+    images = bench.docker("images", "--format", "{{.Repository}}:{{.Tag}}", check=False).split()
     mine = [image for image in images if bench.name in image]
     if mine:
         bench.docker("rmi", "-f", *mine, check=False)

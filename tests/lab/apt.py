@@ -96,7 +96,7 @@ def _with_override(source: Source) -> Source:
 
 def _os_release() -> dict[str, str]:
     lines = Path("/etc/os-release").read_text().splitlines()
-    return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}
+    return {key: value.strip('"') for key, _separator, value in (line.partition("=") for line in lines)}
 
 
 def _all_sources() -> Iterator[Source]:
@@ -143,7 +143,7 @@ def _deb822_fields(stanza: str) -> dict[str, str]:
         if line[:1].isspace():
             fields[key] = f"{fields.get(key, '')} {line.strip()}".strip()
         else:
-            key, _, value = line.partition(":")
+            key, _separator, value = line.partition(":")
             key = key.strip().lower()
             fields[key] = value.strip()
     return fields

@@ -111,14 +111,14 @@ class Group:
     def _directories(self) -> Iterator[Path]:
         """The group's directories in all hierarchies, children before their parents."""
         for hierarchy in hierarchies():
-            for path, _, _ in os.walk(hierarchy.mount / self.name, topdown=False):
+            for path, _directories, _files in os.walk(hierarchy.mount / self.name, topdown=False):
                 yield Path(path)
 
 
 def hierarchies() -> list[Hierarchy]:
     found: dict[Path, Hierarchy] = {}
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mount, filesystem, options, *_ = line.split()
+        _device, mount, filesystem, options, *_rest = line.split()
         if filesystem in ("cgroup", "cgroup2") and Path(mount).is_relative_to("/sys/fs/cgroup"):
             found[Path(mount)] = Hierarchy(Path(mount), filesystem, _controllers(filesystem, options))
     return list(found.values())

@@ -132,7 +132,7 @@ def _refuse_unusable(directory: Path) -> None:
     """An engine on an overlay silently falls back to copying every layer; say so instead."""
     best, kind = Path("/"), ""
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mount, filesystem, *_ = line.split()
+        _device, mount, filesystem, *_rest = line.split()
         if directory.is_relative_to(mount) and Path(mount).is_relative_to(best):
             best, kind = Path(mount), filesystem
     if kind in _UNUSABLE_FILESYSTEMS:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, The Build Fleet Authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -49,7 +48,7 @@ def up(arguments: argparse.Namespace, places: Places, progress: Progress) -> int
     return 0
 
 
-def down(_: argparse.Namespace, places: Places, progress: Progress) -> int:
+def down(_arguments: argparse.Namespace, places: Places, progress: Progress) -> int:
     """Every instance of the checkout, so that nothing is left behind."""
     with changing(places):
         for instance in known_instances(places):
@@ -58,7 +57,7 @@ def down(_: argparse.Namespace, places: Places, progress: Progress) -> int:
     return 0
 
 
-def destroy(_: argparse.Namespace, places: Places, progress: Progress) -> int:
+def destroy(_arguments: argparse.Namespace, places: Places, progress: Progress) -> int:
     with changing(places):
         for instance in known_instances(places):
             instance.destroy()
@@ -76,7 +75,7 @@ def env(arguments: argparse.Namespace, places: Places, progress: Progress) -> in
     return 0
 
 
-def status(_: argparse.Namespace, places: Places, __: Progress) -> int:
+def status(_arguments: argparse.Namespace, places: Places, _progress: Progress) -> int:
     for instance in known_instances(places):
         engine = "up" if instance.engine.api.answers() else "down"
         registry = "up" if instance.machine.holder and instance.registry.answers() else "down"
@@ -84,14 +83,14 @@ def status(_: argparse.Namespace, places: Places, __: Progress) -> int:
     return 0
 
 
-def engine(arguments: argparse.Namespace, places: Places, _: Progress) -> int:
+def engine(arguments: argparse.Namespace, places: Places, _progress: Progress) -> int:
     instance = _instance(arguments, places)
     with changing(places):
         getattr(instance.engine, arguments.action)()
     return 0
 
 
-def registry(arguments: argparse.Namespace, places: Places, _: Progress) -> int:
+def registry(arguments: argparse.Namespace, places: Places, _progress: Progress) -> int:
     instance = _instance(arguments, places)
     with changing(places):
         getattr(instance.registry, arguments.action)()
@@ -104,7 +103,7 @@ def buildkit(arguments: argparse.Namespace, places: Places, progress: Progress) 
     return 0
 
 
-def execute(arguments: argparse.Namespace, places: Places, _: Progress) -> int:
+def execute(arguments: argparse.Namespace, places: Places, _progress: Progress) -> int:
     command = _instance(arguments, places).machine.command(arguments.command)
     os.execvp(command[0], command)  # noqa: S606
 

@@ -77,7 +77,7 @@ def image(repository: str, tag: str, architecture: str, layers: Sequence[Layer],
         "created": _CREATED,
         "config": settings,
         "rootfs": {"type": "layers", "diff_ids": [layer.facts["diff_id"] for layer in layers]},
-        "history": [{"created": _CREATED, "created_by": "buildfleet.buildx lab"} for _ in layers],
+        "history": [{"created": _CREATED, "created_by": "buildfleet.buildx lab"} for _layer in layers],
     }
     return Image(repository, tag, _json(config), tuple(layers))
 

@@ -93,7 +93,7 @@ class Registry:
     def holds(self, image: Image) -> bool:
         """Whether the tag is there and means exactly this image."""
         path = f"/v2/{image.repository}/manifests/{image.tag}"
-        status, headers, _ = self.request("HEAD", path, headers={"Accept": MANIFEST_TYPE})
+        status, headers, _content = self.request("HEAD", path, headers={"Accept": MANIFEST_TYPE})
         return status == http.HTTPStatus.OK and headers.get("docker-content-digest") == digest(image.manifest)
 
     def push(self, image: Image) -> None:

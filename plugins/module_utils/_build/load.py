@@ -25,9 +25,11 @@ QUIET_SECONDS = 3600
 class Step(Protocol):
     """How the load is shown among the steps of the build."""
 
-    def done(self) -> None: ...
+    def done(self) -> None:
+        """It is loaded."""
 
-    def error(self, text: str) -> None: ...
+    def error(self, text: str) -> None:
+        """It is not, for this reason."""
 
 
 class EngineImport:

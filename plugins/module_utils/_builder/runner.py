@@ -31,7 +31,8 @@ from .workers import Probe, Workers, wait_ready
 class Log(Protocol):
     """Where the steps of a boot are told, in the CLI's words (buildx §3.6)."""
 
-    def status(self, text: str, *, done: bool = False) -> None: ...
+    def status(self, text: str, *, done: bool = False) -> None:
+        """A step has begun, or is done."""
 
 
 class _Silent:

@@ -151,7 +151,7 @@ def from_rpc(code: str, message: str, details: bytes, progress: Optional[Progres
     code:    name of the gRPC status, such as `UNKNOWN`. message: of the status.
     details: value of the trailer `grpc-status-details-bin`, b"" when there is none.
     Result:  SolveError when the build failed, else BuildkitError. Its details: `code`, `step` (name),
-             `exit_code`, `excerpt` (text), `dockerfile`, `dockerfile_line`, `log_tail` (lines of the failing
+             `exit_code`, `excerpt` (text), `dockerfile`, `dockerfile_line`, `step_log` (lines of the failing
              step); None or empty when unknown.
     """
     found = decode_details(details)
@@ -178,7 +178,7 @@ def from_rpc(code: str, message: str, details: bytes, progress: Optional[Progres
         excerpt="\n".join(excerpts) or None,
         dockerfile=place.filename if place else None,
         dockerfile_line=place.line if place else None,
-        log_tail=failed.log if failed else [],
+        step_log=failed.log if failed else [],
     )
 
 

@@ -63,8 +63,11 @@ class ReceivedStream(Call):
     """One result. OK goes back only when the sink has done its work: then the daemon counts it as exported."""
 
     def __init__(self, metadata: Metadata, factory: SinkFactory) -> None:
-        # Through the attribute, which the session sets after this.
-        self._sink = factory(metadata, lambda: self.wake())
+        self._sink = factory(metadata, self._wake)
+
+    def _wake(self) -> None:
+        """Through the attribute, which the session sets after this object was made."""
+        self.wake()
 
     def receive(self, message: bytes) -> None:
         self._sink.write(decode_bytes_message(message))

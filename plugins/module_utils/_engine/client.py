@@ -97,7 +97,7 @@ class Engine:
 def _innermost(exc: BaseException) -> str:
     """The words of the cause that lies deepest: the layers above only repeat it in brackets."""
     seen = exc
-    for _ in range(8):
+    for _depth in range(8):
         inner = seen.__cause__ or seen.__context__
         if inner is None:
             break

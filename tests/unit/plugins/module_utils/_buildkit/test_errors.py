@@ -32,7 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
     if (case := json.loads(path.read_text(encoding="utf-8")))["error"]
 }
 PREFIX = "github.com/moby/buildkit/"
-KEYS = {"code", "step", "exit_code", "excerpt", "dockerfile", "dockerfile_line", "log_tail"}
+KEYS = {"code", "step", "exit_code", "excerpt", "dockerfile", "dockerfile_line", "step_log"}
 
 
 def failure(name: str, *, with_progress: bool = True) -> SolveError:
@@ -91,7 +91,7 @@ def test_a_failed_step() -> None:
         "excerpt": found.details["excerpt"],
         "dockerfile": "Dockerfile",
         "dockerfile_line": 4,
-        "log_tail": ["before", "fail"],
+        "step_log": ["before", "fail"],
     }
     lines = str(found).splitlines()
     assert lines[1:3] == ["------", " > [3/4] RUN echo before; echo fail >&2; exit 7:"]
@@ -103,7 +103,7 @@ def test_a_failed_step() -> None:
 def test_only_the_end_of_a_long_log_is_in_the_message() -> None:
     """Ten lines as in the CLI; the details have more."""
     found = failure("many_lines")
-    assert found.details["log_tail"] == [f"line {number}" for number in range(1, 14)]
+    assert found.details["step_log"] == [f"line {number}" for number in range(1, 14)]
     assert "line 3\n" not in str(found)
     assert "line 4\n" in str(found)
 
@@ -111,7 +111,7 @@ def test_only_the_end_of_a_long_log_is_in_the_message() -> None:
 def test_without_progress() -> None:
     """The details alone give place and exit code, but no name and no log."""
     details = failure("run_fails", with_progress=False).details
-    assert (details["step"], details["log_tail"]) == (None, [])
+    assert (details["step"], details["step_log"]) == (None, [])
     assert (details["exit_code"], details["dockerfile_line"]) == (7, 4)
 
 

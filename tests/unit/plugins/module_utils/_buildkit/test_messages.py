@@ -94,7 +94,7 @@ def test_one_class_per_name() -> None:
     with pytest.raises(KeyError):
         message("pb.Nothing")
     with pytest.raises(AttributeError, match=r"pb\.Nothing"):
-        _ = messages.pb.Nothing
+        _missing = messages.pb.Nothing
     assert not hasattr(messages.pb, "__deepcopy__")
     assert copy.copy(messages.pb).Range is messages.pb.Range
 
@@ -117,7 +117,7 @@ gate, found = threading.Barrier(8), []
 def first():
     gate.wait()
     found.append((message("moby.buildkit.v1.SolveRequest"), message("pb.Definition")))
-threads = [threading.Thread(target=first) for _ in range(8)]
+threads = [threading.Thread(target=first) for _number in range(8)]
 [t.start() for t in threads]
 [t.join() for t in threads]
 print(len(set(found)), all(a(Definition=b(definition=[b"x"])) for a, b in found))

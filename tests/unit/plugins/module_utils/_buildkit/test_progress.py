@@ -239,7 +239,7 @@ def test_memory_does_not_grow_with_the_log() -> None:
         for log in message.logs[:100]:
             log.vertex = "b"
         progress.update(message)
-    for _ in range(200):
+    for _number in range(200):
         progress.update(Build().log("c", 1, b"x" * 100_000).sent())
     del message, log  # on a protobuf in pure Python these are memory of ours
     held = tracemalloc.get_traced_memory()[0]
@@ -329,7 +329,7 @@ def test_a_silent_step_makes_room_and_a_crowd_takes_it() -> None:
     progress.update(Build().log("b", 6, b"c\n").sent())
     assert progress.lines()[-4:] == ["", "#2 [1/1] RUN b", "#2 5.000 b", "#2 6.000 c"]
     crowd = Build().log("b", 6.1, b"d\n")
-    for _ in range(64):
+    for _number in range(64):
         crowd.log("a", 6.1, b"e\n")
     progress.update(crowd.sent())
     assert progress.lines()[-66:-63] == ["", "#1 [1/1] RUN a", "#1 6.100 e"]
@@ -532,7 +532,7 @@ def test_the_fetch_of_a_cached_add_is_not_executed() -> None:
 def test_warnings() -> None:
     """Each once, with its place; printed on their step."""
     build = Build().step("a", 0)
-    for _ in range(2):
+    for _number in range(2):
         warning = build.message.warnings.add(vertex="a", level=1, short=b"Casing: x", detail=[b"why"], url="https://d")
         warning.info.filename = "Dockerfile"
         warning.ranges.add().start.line = 4
