@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import posixpath
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError
 
@@ -62,7 +62,8 @@ def write_tree(engine: Engine, container: str, parent: str, files: Mapping[str, 
 def pack(files: Mapping[str, bytes]) -> bytes:
     """A tar of the files and of the directories above them: root's, 0755 and 0644, mtime 0, sorted.
 
-    The same bytes for the same files, as the CLI writes them since v0.37 (buildx §3.5).
+    The same bytes for the same files, as the CLI writes them since v0.37 (buildx §3.5). Raises EngineError for a path
+    that leads elsewhere.
     """
     directories: set[str] = set()
     for path in files:
@@ -70,9 +71,18 @@ def pack(files: Mapping[str, bytes]) -> bytes:
         if path.startswith("/") or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts):
             raise EngineError(f"invalid config file path {path!r}")
         directories.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    for path in sorted(directories.intersection(files)):
+        raise EngineError(f"config file path {path!r} conflicts with directory")
+    try:
+        return _tar(sorted(directories), files)
+    except ValueError as exc:  # tarfile's word for a name that the format cannot hold
+        raise EngineError(f"invalid config file path: {exc}") from exc
+
+
+def _tar(directories: Sequence[str], files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path in sorted(directories):
+        for path in directories:
             entry = tarfile.TarInfo(path)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(entry)

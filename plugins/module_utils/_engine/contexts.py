@@ -62,7 +62,7 @@ class Contexts:
 
     def key(self) -> str:
         """The endpoint key of the current context, as `current` and new nodes store it (buildx §1.6)."""
-        name = self.current()
+        name = self._existing()
         return self.default().host if name == DEFAULT_CONTEXT else name
 
     def default(self) -> Target:
@@ -71,7 +71,17 @@ class Contexts:
 
     def target(self) -> Target:
         """The engine that the task talks to."""
-        return self.resolve(self.current())
+        return self.resolve(self._existing())
+
+    def _existing(self) -> str:
+        """The current context. Raises ConfigError when there is none of that name: it is no host's name either."""
+        name = self.current()
+        if name != DEFAULT_CONTEXT and name not in self._stored():
+            raise ConfigError(
+                f'context "{name}" not found',
+                hint="DOCKER_CONTEXT or the user's docker configuration names it; docker_host wins over both.",
+            )
+        return name
 
     def names(self) -> list[str]:
         """All contexts, `default` among them, sorted."""
@@ -133,8 +143,10 @@ def parse_host(text: str) -> str:
         scheme, rest = "tcp", text
     if scheme not in SCHEMES or not rest:
         raise ConfigError(f"failed to parse endpoint {text}: it is neither a docker context nor the URL of an engine")
-    if scheme == "tcp" and ":" not in rest.rpartition("]")[2]:
-        rest += ":2375"
+    if scheme == "tcp":
+        host, slash, path = rest.partition("/")
+        port = "" if ":" in host.rpartition("]")[2] else ":2375"
+        rest = f"{host}{port}{slash}{path}"
     return f"{scheme}://{rest}"
 
 
