@@ -31,7 +31,7 @@ from .walk import Entry, Selection, Walk, varint
 _SERVICE = "/moby.filesync.v1.FileSync/"
 _REQ, _FIN, _ERR = 1, 3, 4  # fsutil.types.Packet.PacketType
 _FIN_PACKET = b"\x08\x03"
-_FRAMING = 5  # bytes that gRPC puts before a message; counts, as many are small
+_OVERHEAD = 12  # bytes, about, of framing and packet around a payload; counts, as many are small
 _READ_MIN, _TURN_MAX = 4 << 10, 1 << 20  # bytes; a message may have 16 MiB (wire §2.10)
 # O_NONBLOCK: a FIFO that took the file's place must not stop everything.
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -233,12 +233,12 @@ class DiffCopy(Call):
             self._contents.append(content)
             packet = b"\x12" + varint(len(encoded)) + encoded
             out.append(packet)
-            used += len(packet) + _FRAMING
+            used += len(packet) + _OVERHEAD
             if used >= budget:
                 return used
         out.append(b"")  # a STAT without stat ends the listing; as a message it is empty
         self._listed = True
-        return used + _FRAMING
+        return used + _OVERHEAD
 
     def _send_files(self, out: list[bytes], budget: int) -> int:
         """Packets of requested files, one file after the other; the size of them."""
@@ -246,19 +246,20 @@ class DiffCopy(Call):
         while used < budget and (self._head or self._wanted):
             if not self._head:
                 self._open_next()
-            # One byte more than expected, so that the next read sees the end; only that one is taken for it.
-            size = self._rest + 1 if self._rest > 0 else _READ_MIN
-            data = os.read(self._fd, min(size, max(budget - used, _READ_MIN))) if self._fd >= 0 else b""
+            # One byte more than fstat promises. The end is where both agree, or else an empty read: a short one may
+            # be an accident.
+            size = min(self._rest + 1 if self._rest > 0 else _READ_MIN, max(budget - used, _READ_MIN))
+            data = os.read(self._fd, size) if self._fd >= 0 else b""
             if data:
-                packet = b'%b"%b%b' % (self._head, varint(len(data)), data)
+                out.append(b'%b"%b%b' % (self._head, varint(len(data)), data))
+                used += len(data) + _OVERHEAD
                 self._rest -= len(data)
                 self._service.bytes_sent += len(data)
-            else:
-                packet = self._head
+            if not data or (self._rest == 0 and len(data) < size):
+                out.append(self._head)
+                used += _OVERHEAD
                 self._service.files_sent += 1
                 self._close_file()
-            out.append(packet)
-            used += len(packet) + _FRAMING
         return used
 
     def _open_next(self) -> None:
