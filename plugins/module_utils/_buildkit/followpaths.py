@@ -17,7 +17,6 @@ from typing import Optional
 from .patterns import PatternError, clean
 
 _WILDCARD = re.compile(rb"(?s)(?:\\.|[^\\*?[])*[*?[]")  # `*`, `?` or `[` that is not escaped
-_ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
 def include_patterns(root: bytes, includes: Sequence[bytes], follow: Sequence[bytes]) -> list[bytes]:
@@ -88,18 +87,16 @@ class _Resolver:
         try:
             names = sorted(os.listdir(os.path.join(self._root, parent)))
             return [name for name in names if glob_match(pattern, name)]
-        except PatternError:
+        except (PatternError, FileNotFoundError, NotADirectoryError):
             return []
-        except OSError as error:
-            if error.errno in _ABSENT:
-                return []
-            raise
 
     def _link(self, parent: bytes, name: bytes) -> Optional[bytes]:
         try:
             target = os.readlink(os.path.join(self._root, parent, name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as error:
-            if error.errno in (*_ABSENT, errno.EINVAL):  # EINVAL: there, and no link
-                return None
-            raise
+            if error.errno != errno.EINVAL:  # it is there, and no link
+                raise
+            return None
         return clean(os.path.join(b"/", parent, target)).lstrip(b"/")

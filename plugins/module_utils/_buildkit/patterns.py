@@ -94,8 +94,8 @@ def _scan(text: str) -> tuple[str, str]:
     return kind, "".join([*parts, "$"])
 
 
-def _python_expression(text: str, expression: str) -> str:
-    """The same expression for Python's re.match. Raises ValueError when Go refuses it."""
+def _for_python(text: str, expression: str) -> str:
+    """The expression of a pattern for re.match. Raises ValueError when Go refuses it."""
     if _ODD.search(text) is None:
         return expression[:-1] + r"\Z"
     from .globs import translate
@@ -122,7 +122,7 @@ class _Run:
                     self._exact.add(text[3:])
             else:
                 try:
-                    expressions.append(_python_expression(runes(text), expression))
+                    expressions.append(_for_python(runes(text), expression))
                 except ValueError as error:
                     self._error = f"syntax error in pattern {runes(text)!r}: {error}"
                     break  # whoever gets as far as this pattern fails

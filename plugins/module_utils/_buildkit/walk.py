@@ -22,10 +22,9 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Optional
 
-from . import wirebytes
 from .patterns import Matcher
+from .wirebytes import varint as any_varint
 
-_GONE = (errno.ENOENT, errno.ENOTDIR)
 _TYPES = {
     stat.S_IFREG: 0,
     stat.S_IFDIR: 1 << 31,
@@ -35,10 +34,12 @@ _TYPES = {
     stat.S_IFIFO: 1 << 25,
     stat.S_IFSOCK: 0,  # with its bit the daemon refuses it; without, it is an empty file
 }
-DROPPED_MAX = 1000
 _SMALL = [bytes((number,)) for number in range(128)]
 _by_name = attrgetter("name")
 _listxattr = getattr(os, "listxattr", None)  # Linux only
+
+DROPPED_MAX = 1000
+"""Entries that may be filtered out in a row before others get a turn; a few milliseconds."""
 
 Entry = tuple[bytes, Optional[bytes]]
 """One Stat to send: (encoded fsutil.types.Stat, content).
@@ -56,7 +57,7 @@ def varint(number: int) -> bytes:
         return bytes((number & 127 | 128, number >> 7))
     if number < 0x200000:
         return bytes((number & 127 | 128, number >> 7 & 127 | 128, number >> 14))
-    return wirebytes.varint(number)
+    return any_varint(number)
 
 
 def _time(ns: int) -> bytes:
@@ -207,7 +208,7 @@ class Walk:
                         yield from self._parents()
                     info = item.stat(follow_symlinks=False)
                     entry = self._entry(item, path, info)
-                except FileNotFoundError:
+                except (FileNotFoundError, NotADirectoryError):
                     continue
                 yield entry
                 if entry[1] is None and stat.S_ISDIR(info.st_mode) and self._enter(item, path, state, keep):
@@ -218,14 +219,12 @@ class Walk:
     def _enter(self, item: os.DirEntry[bytes], path: bytes, state: tuple[int, int], sent: bool) -> bool:
         try:
             self._stack.append(_Level(item.path, path + b"/", state, None if sent else item))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         except PermissionError:
             if sent:
                 raise
             return False  # filtered out itself, so nobody asked for what is in it
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
-            return False
         return True
 
     def _parents(self) -> Iterator[Entry]:
@@ -236,15 +235,15 @@ class Walk:
                 yield self._entry(item, level.prefix[:-1], item.stat(follow_symlinks=False))
 
     def _entry(self, item: os.DirEntry[bytes], path: bytes, info: os.stat_result) -> Entry:
-        kind = info.st_mode & 0o170000
+        kind, xattrs = info.st_mode & 0o170000, _xattrs(item.path)
         link, content = b"", path if kind == stat.S_IFREG else None
         if kind == stat.S_IFLNK:
             link = os.readlink(item.path)
         elif kind != stat.S_IFDIR:
             if kind == stat.S_IFSOCK:
                 content = b""
-            if info.st_nlink > 1:
+            if info.st_nlink > 1:  # last of what can fail: a name that is remembered here has to be sent
                 first = self._links.setdefault((info.st_dev, info.st_ino), path)
                 if first is not path:
                     link, content = first, None
-        return encode_stat(path, info, link, _xattrs(item.path)), content
+        return encode_stat(path, info, link, xattrs), content
