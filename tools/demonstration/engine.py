@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 ANSWER_SECONDS = 60.0
 PULL_SECONDS = 900.0
-_CHUNK = 1 << 20
 
 
 class EngineError(Exception):
     """The engine cannot be reached, or refused; the message says which."""
+
+
+class Body(NamedTuple):
+    """What is sent: its bytes or a file of them, how many, and their media type."""
+
+    content: bytes | IO[bytes]
+    size: int
+    kind: str
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -60,23 +68,16 @@ class Engine:
         return self._there(f"/volumes/{name}")
 
     def pull(self, name: str) -> None:
-        """Pull an image; the engine answers 200 and tells of a failure in the stream."""
+        """Pull an image. Raises EngineError when that fails."""
         repository, _, tag = name.rpartition(":")
         query = urlencode({"fromImage": repository, "tag": tag})
-        for line in self._call("POST", f"/images/create?{query}", timeout=PULL_SECONDS).splitlines():
-            error = json.loads(line).get("error")
-            if error:
-                raise EngineError(error)
+        _raise_told_failure(self._call("POST", f"/images/create?{query}", timeout=PULL_SECONDS))
 
     def load(self, archive: Path) -> None:
         """Bring in an image from a file as `docker save` writes it."""
         with archive.open("rb") as content:
-            size = archive.stat().st_size
-            answer = self._call("POST", "/images/load?quiet=1", content, size, "application/x-tar", PULL_SECONDS)
-        for line in answer.splitlines():
-            error = json.loads(line).get("error")
-            if error:
-                raise EngineError(error)
+            body = Body(content, archive.stat().st_size, "application/x-tar")
+            _raise_told_failure(self._call("POST", "/images/load?quiet=1", body, PULL_SECONDS))
 
     def run_privileged(self, image: str, command: list[str]) -> int:
         """Run a container as a builder is one, privileged and with an init process; its exit status."""
@@ -86,10 +87,14 @@ class Engine:
 
     def export(self, image: str, target: Path) -> None:
         """Write the root file system of an image to a tar file."""
-        with self._container(image, {"Cmd": ["true"]}) as container, target.open("wb") as file:
-            with self._response("GET", f"/containers/{container}/export") as response:
-                while chunk := response.read(_CHUNK):
-                    file.write(chunk)
+        with (
+            self._container(image, {"Cmd": ["true"]}) as container,
+            self._response("GET", f"/containers/{container}/export") as response,
+            target.open("wb") as file,
+        ):
+            if response.status != http.HTTPStatus.OK:
+                raise EngineError(_refusal("GET", "export", response.read()))
+            shutil.copyfileobj(response, file)
 
     def remove_container(self, name: str) -> None:
         self._remove(f"/containers/{name}?force=1&v=1")
@@ -102,57 +107,43 @@ class Engine:
 
     @contextmanager
     def _container(self, image: str, settings: dict[str, Any]) -> Iterator[str]:
-        body = json.dumps({"Image": image, **settings}).encode()
-        made = json.loads(self._call("POST", "/containers/create", body, len(body), "application/json"))["Id"]
+        text = json.dumps({"Image": image, **settings}).encode()
+        body = Body(text, len(text), "application/json")
+        made = json.loads(self._call("POST", "/containers/create", body))["Id"]
         try:
             yield made
         finally:
             self.remove_container(made)
 
     def _there(self, path: str) -> bool:
-        with self._response("GET", path, refuse=False) as response:
+        with self._response("GET", path) as response:
             if response.status not in (http.HTTPStatus.OK, http.HTTPStatus.NOT_FOUND):
                 raise EngineError(f"the engine answered {response.status} to GET {path}")
             return response.status == http.HTTPStatus.OK
 
     def _remove(self, path: str) -> None:
         """Remove what may be there."""
-        with self._response("DELETE", path, refuse=False) as response:
+        with self._response("DELETE", path) as response:
             gone = response.status < http.HTTPStatus.BAD_REQUEST or response.status == http.HTTPStatus.NOT_FOUND
             if not gone:
                 raise EngineError(_refusal("DELETE", path, response.read()))
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: bytes | IO[bytes] | None = None,
-        size: int = 0,
-        kind: str = "",
-        timeout: float = ANSWER_SECONDS,
-    ) -> bytes:
-        with self._response(method, path, body, size, kind, timeout) as response:
-            return response.read()
+    def _call(self, method: str, path: str, body: Body | None = None, timeout: float = ANSWER_SECONDS) -> bytes:
+        with self._response(method, path, body, timeout) as response:
+            content = response.read()
+        if response.status >= http.HTTPStatus.BAD_REQUEST:
+            raise EngineError(_refusal(method, path, content))
+        return content
 
     @contextmanager
     def _response(
-        self,
-        method: str,
-        path: str,
-        body: bytes | IO[bytes] | None = None,
-        size: int = 0,
-        kind: str = "",
-        timeout: float = ANSWER_SECONDS,
-        refuse: bool = True,
+        self, method: str, path: str, body: Body | None = None, timeout: float = ANSWER_SECONDS
     ) -> Iterator[http.client.HTTPResponse]:
         connection = self._connection(timeout)
-        headers = {"Content-Type": kind, "Content-Length": str(size)} if body is not None else {}
+        headers = {"Content-Type": body.kind, "Content-Length": str(body.size)} if body else {}
         try:
-            connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            if refuse and response.status >= http.HTTPStatus.BAD_REQUEST:
-                raise EngineError(_refusal(method, path, response.read()))
-            yield response
+            connection.request(method, path, body.content if body else None, headers)
+            yield connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise EngineError(f"{self.host}: {error}") from error
         finally:
@@ -171,3 +162,11 @@ def _quoted(image: str) -> str:
 
 def _refusal(method: str, path: str, content: bytes) -> str:
     return f"the engine refused {method} {path}: {content.decode(errors='replace').strip()}"
+
+
+def _raise_told_failure(stream: bytes) -> None:
+    """What takes long is answered with 200 at once, and with a line of JSON when it fails later."""
+    for line in stream.splitlines():
+        error = json.loads(line).get("error")
+        if error:
+            raise EngineError(error)

@@ -38,7 +38,7 @@ _PROGRAMS = ("apt-get", "apt-config", "dpkg", "unshare", "nsenter", "setsid")
 Say = Callable[[str], None]
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """The demo does not start; the message says why and what to do."""
 
 
@@ -55,7 +55,7 @@ class Found:
 
 
 def look(say: Say, undo: ExitStack) -> Found:
-    """Find the engine. What is pulled to try it is removed by `undo`. Raises Refusal."""
+    """Find the engine. What is pulled to try it is removed by `undo`. Raises RefusalError."""
     host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
     engine = Engine(host)
     try:
@@ -67,7 +67,7 @@ def look(say: Say, undo: ExitStack) -> Found:
         return Found(None)
     say(f"engine: {host} answers, version {version}")
     refuse_taken_names(engine)
-    if not _obtain_image(engine, say, undo):
+    if not pull(engine, names.BUILDKIT_IMAGE, say, undo):
         return Found(engine)
     if not runs_privileged(engine):
         say("engine: it cannot run a privileged container; the demo starts one of its own")
@@ -76,14 +76,14 @@ def look(say: Say, undo: ExitStack) -> Found:
 
 
 def refuse_taken_names(engine: Engine) -> None:
-    """Raise Refusal when something on the engine has a name that the demo would use, and in the end remove."""
+    """Raise RefusalError when something on the engine has a name that the demo would use, and in the end remove."""
     taken = [
         *(f"container {name}" for name in names.containers() if engine.has_container(name)),
         *(f"volume {name}" for name in names.volumes() if engine.has_volume(name)),
         *(f"image {name}" for name in names.images() if engine.has_image(name)),
     ]
     if taken:
-        raise Refusal(
+        raise RefusalError(
             f"the engine {engine.host} already has: {', '.join(taken)}\n"
             "The demo uses these names and removes them in the end, so it does not start. Remove them if nobody needs\n"
             "them, or let the demo start an engine of its own: DOCKER_HOST=unix:///nowhere make demo"
@@ -98,16 +98,17 @@ def runs_privileged(engine: Engine) -> bool:
         return False
 
 
-def _obtain_image(engine: Engine, say: Say, undo: ExitStack) -> bool:
-    if engine.has_image(names.BUILDKIT_IMAGE):
+def pull(engine: Engine, image: str, say: Say, undo: ExitStack) -> bool:
+    """Whether the engine has an image, now or after a pull, which `undo` takes back."""
+    if engine.has_image(image):
         return True
-    say(f"image: pulling {names.BUILDKIT_IMAGE}")
+    say(f"pulling {image}")
+    undo.callback(remove, engine.remove_image, image, say)
     try:
-        engine.pull(names.BUILDKIT_IMAGE)
+        engine.pull(image)
     except EngineError as error:
-        say(f"image: it cannot be pulled and has to be made ({error})")
+        say(f"{image} cannot be pulled: {error}")
         return False
-    undo.callback(remove, engine.remove_image, names.BUILDKIT_IMAGE, say)
     return True
 
 
