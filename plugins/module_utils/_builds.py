@@ -11,11 +11,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _connect as connect
-from ansible_collections.buildfleet.buildx.plugins.module_utils import _fleet as fleet
-from ansible_collections.buildfleet.buildx.plugins.module_utils import _platforms as platforms
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build import request as requests
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.instance import (
     DOCKER_CONTAINER,
@@ -25,12 +23,17 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.instanc
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.names import container_name
 from ansible_collections.buildfleet.buildx.plugins.module_utils._clock import Deadline
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import containers, images
-from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuilderError, BuildxError, ConfigError
 from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Task
 
-OLDEST = (0, 12)
-"""Releases of BuildKit before this one are refused (DESIGN §6)."""
+if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.dial import Dialer
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import Service
+
+OLDEST = 12
+"""BuildKit 0.N before this one is refused (DESIGN §6)."""
+VERSION_SECONDS = 20.0
 
 
 class Choice(NamedTuple):
@@ -52,15 +55,13 @@ def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Cal
         return _result(changed=False, image=before)
     if check_mode:
         return _result(changed=True, image=before)
-    outcome = _build(task, choice, request, Deadline(params["build_timeout"]))
-    if outcome.unexported and params["load"] is not True:
+    outcome = Build(task, choice, request, Deadline(params["build_timeout"])).run()
+    if outcome.unexported:
         warn(requests.NO_OUTPUT_WARNING)
-    after = images.inspect(engine, request.image) if request.image and outcome.loads else before
+    changed, after = bool(outcome.executed), before
     if outcome.loads and request.image:
-        changed = after is None or before is None or after["Id"] != before["Id"]
-        outcome.verify(after, request.image)
-    else:
-        changed = bool(outcome.executed)
+        after = outcome.verified(images.inspect(engine, request.image), request.image)
+        changed = before is None or after["Id"] != before["Id"]
     return _result(
         changed=changed or params["rebuild"] == "always",
         image=after,
@@ -84,6 +85,8 @@ def choose(task: Task, name: Optional[str]) -> Choice:
     instance = task.store.load(wanted) if re.fullmatch(r"[a-zA-Z][a-zA-Z0-9.\-_]*", wanted) else None
     if instance is None:
         if wanted not in task.contexts.names():
+            from ansible_collections.buildfleet.buildx.plugins.module_utils import _fleet as fleet
+
             raise fleet.unknown_builder(task, wanted)
         if wanted != task.contexts.current():
             raise BuilderError(
@@ -109,8 +112,8 @@ class Outcome(NamedTuple):
     unexported: bool
     wanted_id: Optional[str]
 
-    def verify(self, image: Optional[Mapping[str, Any]], name: str) -> None:
-        """Nothing counts as loaded until the engine has it under its name."""
+    def verified(self, image: Optional[dict[str, Any]], name: str) -> dict[str, Any]:
+        """The image under its name: nothing counts as loaded until the engine has it there."""
         if image is None or (self.wanted_id and image["Id"] != self.wanted_id):
             found = image["Id"] if image else "nothing"
             raise BuildxError(
@@ -118,157 +121,170 @@ class Outcome(NamedTuple):
                 hint="Something else loads or removes the same name; run the task again.",
                 log_tail=self.log_tail,
             )
+        return image
 
 
-def _build(task: Task, choice: Choice, request: requests.BuildRequest, deadline: Deadline) -> Outcome:
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.progress import Progress
+class Build:
+    """One build on its way: the node is booted, the request solved, the result followed to the engine."""
 
-    progress = Progress()
-    steps: list[dict[str, Any]] = []
-    if choice.instance is None:
-        dialer: Any = connect.EngineDialer(task.engine())
-        node = NodeEntry(choice.name, choice.name)
-    else:
-        node = _node(choice.instance, request)
-        engine = task.engine(node.endpoint)
-        steps = _boot(task, choice.instance, node, engine, progress)
-        inspect = containers.inspect(engine, container_name(node.name))
-        if inspect is None:
-            raise BuilderError(f"the container of the node {node.name} is gone")
-        dialer = connect.container_dialer(engine, inspect)
-    try:
-        with Client(dialer) as client:
-            return _solve(task, choice, node, request, client, dialer, progress, deadline, steps)
-    finally:
-        dialer.close()
+    def __init__(self, task: Task, choice: Choice, request: requests.BuildRequest, deadline: Deadline) -> None:
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.progress import Progress
+
+        self._task = task
+        self._instance = choice.instance
+        self._node = _node(choice.instance, request) if choice.instance else NodeEntry(choice.name, choice.name)
+        self._request = request
+        self._deadline = deadline
+        self._progress = Progress()
+        self._steps: list[dict[str, Any]] = []
+        self._loads = request.load if request.load is not None else bool(request.image) or self._node.default_load
+
+    def run(self) -> Outcome:
+        """Raises BuildxError whose details hold the log's tail and the steps of the boot."""
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
+
+        try:
+            dialer = self._dialer()
+            try:
+                with Client(dialer) as client:
+                    _refuse_old(client)
+                    return self._solve(client, dialer)
+            finally:
+                dialer.close()
+        except BuildxError as exc:
+            exc.details.setdefault("log_tail", self._progress.lines())
+            exc.details.setdefault("steps", self._steps)
+            raise
+
+    def _dialer(self) -> Dialer:
+        """The way to the daemon, which is booted when it does not run."""
+        if self._instance is None:
+            from ansible_collections.buildfleet.buildx.plugins.module_utils._tunnels import EngineDialer
+
+            return EngineDialer(self._task.engine())
+        engine, name = self._task.engine(self._node.endpoint), container_name(self._node.name)
+        found = containers.inspect(engine, name)
+        if found is None or found["State"]["Status"] != "running":
+            self._boot(self._instance)
+            found = containers.inspect(engine, name)
+        if found is None:
+            raise BuilderError(f"the container of the node {self._node.name} is gone")
+        return connect.container_dialer(engine, found)
+
+    def _boot(self, instance: Instance) -> None:
+        """Bring the node up without looking for drift: a build repairs nothing that may serve others."""
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._reconcile import boot
+
+        with self._progress.local("[internal] booting buildkit") as vertex:
+            self._steps = boot(self._task, instance, self._node, log=vertex)
+
+    def _solve(self, client: Client, dialer: Dialer) -> Outcome:
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit import solve
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.session import Session
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._identifiers import new_ref
+
+        kind, attrs = self._exporter()
+        session = Session(dialer, new_ref(), self._shared_key(), self._services(kind))
+        message = self._message(new_ref(), session.id, kind, attrs)
+        if self._instance is not None:
+            self._record(self._instance, message.Ref)
+        response = solve.run(client, session, message, self._progress, self._deadline)
+        digest, config = response.get("containerimage.digest"), response.get("containerimage.config.digest")
+        return Outcome(
+            ref=message.Ref,
+            response=response,
+            log_tail=self._progress.lines(),
+            steps=self._steps,
+            executed=self._progress.executed(),
+            loads=self._loads,
+            unexported=kind is None and self._instance is not None,
+            wanted_id=digest if kind == "oci" else config or digest,
+        )
+
+    def _exporter(self) -> tuple[Optional[str], dict[str, str]]:
+        """The exporter that brings the result to where it should be (buildx §5.6), None: it stays in the cache."""
+        request, engine = self._request, self._task.engine()
+        if not self._loads:
+            return None, {}
+        attrs = {"name": request.image} if request.image else {}
+        if self._instance is None:
+            return "moby", attrs
+        if images.has_containerd_store(engine.info()):
+            return "oci", attrs
+        if len(request.platforms) > 1:
+            raise ConfigError(
+                "docker exporter does not currently support exporting manifest lists: "
+                "an engine without the containerd image store takes one platform",
+                hint="Name one platform, or load: false.",
+            )
+        return "docker", attrs
+
+    def _services(self, kind: Optional[str]) -> list[Service]:
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.filesync import FileSync
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.health import Health
+
+        services: list[Service] = [Health(), FileSync(requests.local_directories(self._request))]
+        if kind in ("docker", "oci"):
+            from ansible_collections.buildfleet.buildx.plugins.module_utils._build import load
+            from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend
+
+            engine = self._task.engine()
+            services.append(FileSend({0: load.sink(engine, lambda: self._progress.local("importing to docker"))}))
+        return services
+
+    def _message(self, ref: str, session: str, kind: Optional[str], attrs: Mapping[str, str]) -> Any:
+        """The SolveRequest."""
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.messages import control
+
+        inside = self._instance is None
+        message = control.SolveRequest(
+            Ref=ref,
+            Session=session,
+            Frontend=requests.FRONTEND,
+            FrontendAttrs=requests.frontend_attrs(self._request, engine_store=inside, attest=not inside),
+        )
+        if kind:
+            message.Exporters.add(Type=kind, Attrs=attrs)
+            # What a daemon up to 0.12 reads instead (wire §13.3).
+            message.ExporterDeprecated = kind
+            message.ExporterAttrsDeprecated.update(attrs)
+        return message
+
+    def _shared_key(self) -> str:
+        """Unique per client and directory: under an equal key the daemon takes equal times for equal content."""
+        with self._task.store.locked():
+            client = self._task.store.client_id()
+        directory = self._request.source.context
+        return hashlib.sha256(f"{client}\0{directory}".encode("utf-8", "surrogateescape")).hexdigest()
+
+    def _record(self, instance: Instance, ref: str) -> None:
+        """Note the use of the builder, and the build, where the CLI looks for them."""
+        store, source = self._task.store, self._request.source
+        with store.locked():
+            store.touch(instance.name)
+            store.record_build(instance.name, self._node.name, ref, source.context, source.dockerfile)
 
 
 def _node(instance: Instance, request: requests.BuildRequest) -> NodeEntry:
     """The node that builds: the first whose fixed platforms have all that is asked for, else the first."""
-    for node in instance.nodes:
-        fixed = {
-            platforms.format(item) for item in platforms.unique(platforms.from_json(p) for p in node.platforms or ())
-        }
-        if request.platforms and fixed.issuperset(request.platforms):
-            return node
     if not instance.nodes:
         raise BuilderError(f"the builder {instance.name} has no nodes")
+    if len(instance.nodes) > 1 and request.platforms:
+        from ansible_collections.buildfleet.buildx.plugins.module_utils import _platforms as platforms
+
+        for node in instance.nodes:
+            fixed = platforms.unique(platforms.from_json(item) for item in node.platforms or ())
+            if {platforms.format(item) for item in fixed}.issuperset(request.platforms):
+                return node
     return instance.nodes[0]
 
 
-def _boot(task: Task, instance: Instance, node: NodeEntry, engine: Engine, progress: Any) -> list[dict[str, Any]]:
-    """Bring the node up if it is not, without looking for drift: a build repairs nothing that may serve others."""
-    found = containers.inspect(engine, container_name(node.name))
-    if found is not None and found["State"]["Status"] == "running":
-        return []
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._reconcile import boot
-
-    with progress.local("[internal] booting buildkit") as vertex:
-        return boot(task, instance, node, log=vertex)
-
-
-def _solve(
-    task: Task,
-    choice: Choice,
-    node: NodeEntry,
-    request: requests.BuildRequest,
-    client: Any,
-    dialer: Any,
-    progress: Any,
-    deadline: Deadline,
-    steps: list[dict[str, Any]],
-) -> Outcome:
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._build import load
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.spec import default_load
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit import solve
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.filesync import FileSync
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.health import Health
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.messages import control
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.session import Session
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._identifiers import new_ref
-
-    _refuse_old(client)
-    engine_store = choice.instance is None
-    loads = request.load if request.load is not None else bool(request.image) or default_load(node)
-    kind, attrs = _exporter(request, loads, engine_store, task.engine())
-    ref = new_ref()
-    made: list[load.EngineImport] = []
-    services: list[Any] = [Health(), FileSync(requests.local_directories(request))]
-    if kind in ("docker", "oci"):
-        services.append(FileSend({0: load.sink(task.engine(), lambda: progress.local("importing to docker"), made)}))
-    session = Session(dialer, new_ref(), _shared_key(task, request), services)
-    message = control.SolveRequest(
-        Ref=ref,
-        Session=session.id,
-        Frontend=requests.FRONTEND,
-        FrontendAttrs=requests.frontend_attrs(request, engine_store=engine_store, attest=not engine_store),
-    )
-    if kind:
-        message.Exporters.add(Type=kind, Attrs=attrs)
-        # What a daemon up to 0.12 reads instead (wire §13.3).
-        message.ExporterDeprecated = kind
-        message.ExporterAttrsDeprecated.update(attrs)
-    if choice.instance is not None:
-        _record(task, choice.instance, node, ref, request)
-    try:
-        response = solve.run(client, session, message, progress, deadline)
-    except BuildxError as exc:
-        exc.details.setdefault("log_tail", progress.lines())
-        exc.details.setdefault("steps", steps)
-        raise
-    key = "containerimage.digest" if kind == "oci" else "containerimage.config.digest"
-    return Outcome(
-        ref=ref,
-        response=response,
-        log_tail=progress.lines(),
-        steps=steps,
-        executed=progress.executed(),
-        loads=loads,
-        unexported=kind is None and not engine_store,
-        wanted_id=response.get(key) or (response.get("containerimage.digest") if engine_store else None),
-    )
-
-
-def _exporter(
-    request: requests.BuildRequest, loads: bool, engine_store: bool, engine: Engine
-) -> tuple[Optional[str], dict[str, str]]:
-    """The exporter that brings the result to where it should be (buildx §5.6), None: it stays in the cache."""
-    if not loads:
-        return None, {}
-    attrs = {"name": request.image} if request.image else {}
-    if engine_store:
-        return "moby", attrs
-    if images.has_containerd_store(engine.info()):
-        return "oci", attrs
-    if len(request.platforms) > 1:
-        raise ConfigError(
-            "docker exporter does not currently support exporting manifest lists: "
-            "an engine without the containerd image store takes one platform",
-            hint="Name one platform, or load: false.",
-        )
-    return "docker", attrs
-
-
-def _shared_key(task: Task, request: requests.BuildRequest) -> str:
-    """Unique per client and directory: under an equal key the daemon takes equal size and time for equal content."""
-    with task.store.locked():
-        client = task.store.client_id()
-    return hashlib.sha256(f"{client}\0{request.source.context}".encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _record(task: Task, instance: Instance, node: NodeEntry, ref: str, request: requests.BuildRequest) -> None:
-    with task.store.locked():
-        task.store.touch(instance.name)
-        task.store.record_build(instance.name, node.name, ref, request.source.context, request.source.dockerfile)
-
-
-def _refuse_old(client: Any) -> None:
-    version = client.version(20.0)
-    match = re.match(r"v?(\d+)\.(\d+)\.", version)
-    if match and version != "v0.0.0+unknown" and (int(match[1]), int(match[2])) < OLDEST and int(match[2]):
+def _refuse_old(client: Client) -> None:
+    """BuildKit before OLDEST is refused; a version that says nothing, as an engine's own may be, is not."""
+    version = client.version(VERSION_SECONDS)
+    match = re.match(r"v?0\.([1-9]\d*)\.", version)
+    if match and int(match[1]) < OLDEST:
         raise BuilderError(
-            f"the builder runs BuildKit {version}; builds need v{OLDEST[0]}.{OLDEST[1]} or newer",
+            f"the builder runs BuildKit {version}; builds need v0.{OLDEST} or newer",
             hint="Give the builder a newer image.",
         )

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from ansible_collections.buildfleet.buildx.plugins.module_utils import _connect as connect
+from ansible_collections.buildfleet.buildx.plugins.module_utils import _probe as probing
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import listing
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.workers import Workers
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuilderError, BuildxError
 from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Task
+from ansible_collections.buildfleet.buildx.plugins.module_utils._tunnels import EngineDialer
 
 
 def known(task: Task) -> list[str]:
@@ -58,7 +59,7 @@ def _row(task: Task, name: str, *, current: bool) -> dict[str, Any]:
             name, current=current, last_activity=activity, workers=lambda: _engine_workers(task, name)
         )
     return listing.builder_row(
-        instance, current=current, last_activity=activity, engine=task.engine, probe=connect.probe
+        instance, current=current, last_activity=activity, engine=task.engine, probe=probing.probe
     )
 
 
@@ -66,4 +67,4 @@ def _engine_workers(task: Task, context: str) -> Workers:
     engine = task.engine(context)
     with engine.errors("ask the engine for its version"):
         engine.api.version(api_version=False)
-    return connect.ask_workers(connect.EngineDialer(engine), listing.PROBE_SECONDS)
+    return probing.ask_workers(EngineDialer(engine), listing.PROBE_SECONDS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from ansible.module_utils.basic import missing_required_lib
 
@@ -54,7 +54,7 @@ def surroundings(module: AnsibleModule) -> Surroundings:
     )
 
 
-def run_module(module: AnsibleModule, body: Body) -> NoReturn:
+def run_module(module: AnsibleModule, body: Body) -> None:
     """Run the body of a module and end the process with its result, or with what went wrong."""
     try:
         result = body(module)

@@ -12,8 +12,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-from ansible_collections.buildfleet.buildx.plugins.module_utils import _connect as connect
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _fleet as fleet
+from ansible_collections.buildfleet.buildx.plugins.module_utils import _probe as probing
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import desired as desires
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import names
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.diff import difference
@@ -145,7 +145,7 @@ def _apply(task: Task, wish: Wish, steps: Sequence[Step], params: Mapping[str, A
         wish,
         engines,
         task.store,
-        probe=lambda node: connect.probe(engines[node]),
+        probe=lambda node: probing.probe(engines[node]),
         wait_seconds=float(params["wait_timeout"]),
         key=task.contexts.key(),
         log=log,

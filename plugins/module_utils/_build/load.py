@@ -33,13 +33,9 @@ class Step(Protocol):
 
 
 class EngineImport:
-    """A receive.Sink that feeds the engine's load call, in a thread of its own.
-
-    bytes_moved: how much of the image went to the engine.
-    """
+    """A receive.Sink that feeds the engine's load call, in a thread of its own."""
 
     def __init__(self, engine: Engine, wake: Callable[[], None], step: Step) -> None:
-        self.bytes_moved = 0
         self._engine = Engine(engine.target._replace(timeout=QUIET_SECONDS))
         self._wake = wake
         self._step = step
@@ -83,7 +79,6 @@ class EngineImport:
             if data is None:
                 return
             yield data
-            self.bytes_moved += len(data)
             with self._lock:
                 self._held -= len(data)
             self._wake()
@@ -101,14 +96,11 @@ class EngineImport:
             self._wake()
 
 
-def sink(
-    engine: Engine, step: Callable[[], Step], made: list[EngineImport]
-) -> Callable[[Metadata, Callable[[], None]], EngineImport]:
-    """A receive.SinkFactory that loads into an engine; what it makes is left in `made`."""
+def sink(engine: Engine, step: Callable[[], Step]) -> Callable[[Metadata, Callable[[], None]], EngineImport]:
+    """A receive.SinkFactory that loads into an engine. step: shows the load as one more step of the build."""
 
     def make(metadata: Metadata, wake: Callable[[], None]) -> EngineImport:
         del metadata
-        made.append(EngineImport(engine, wake, step()))
-        return made[-1]
+        return EngineImport(engine, wake, step())
 
     return make

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.buildfleet.buildx.plugins.module_utils import _platforms as platforms
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
@@ -73,10 +72,18 @@ def from_params(params: Mapping[str, Any]) -> BuildRequest:
         target=params["target"] or "",
         args=_texts(params["args"]),
         labels=_texts(params["labels"]),
-        platforms=[platforms.format(item) for item in platforms.parse_list(params["platform"] or [])],
+        platforms=_platforms(params["platform"] or []),
         no_cache=params["nocache"],
         pull=params["pull"],
     )
+
+
+def _platforms(texts: Sequence[str]) -> list[str]:
+    if not texts:
+        return []
+    from ansible_collections.buildfleet.buildx.plugins.module_utils import _platforms as platforms
+
+    return [platforms.format(item) for item in platforms.parse_list(texts)]
 
 
 def _image(name: Optional[str], tag: str) -> Optional[str]:

@@ -15,7 +15,6 @@ from typing import Any
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
-from . import toml
 from .spec import CONFIG_DIRECTORY, CONFIG_FILE
 
 LARGEST = 1 << 20
@@ -28,6 +27,8 @@ def node_files(document: Mapping[str, Any]) -> dict[str, bytes]:
     Certificates and keys that `registry` tables name are read here, on the target, and travel with the
     configuration, which then names their place in the container. Raises ConfigError.
     """
+    from . import toml
+
     files: dict[str, bytes] = {}
     rewritten = {**document}
     registries = document.get("registry")
@@ -77,6 +78,8 @@ def _read(path: str, what: str) -> bytes:
 
 def read_document(path: str) -> dict[str, Any]:
     """Parse a buildkitd.toml of the target. Raises ConfigError with its path."""
+    from . import toml
+
     try:
         return toml.loads(_read(path, "buildkitd configuration").decode("utf-8"))
     except UnicodeDecodeError as exc:
@@ -87,7 +90,11 @@ def read_document(path: str) -> dict[str, Any]:
 
 def document_of(files: Mapping[str, bytes]) -> dict[str, Any]:
     """The parsed configuration among a node's files, {} when there is none or it is no TOML."""
+    if CONFIG_FILE not in files:
+        return {}
+    from . import toml
+
     try:
-        return toml.loads(files.get(CONFIG_FILE, b"").decode("utf-8"))
+        return toml.loads(files[CONFIG_FILE].decode("utf-8"))
     except (ConfigError, UnicodeDecodeError):
         return {}

@@ -37,6 +37,11 @@ class NodeEntry:
     flags: Optional[tuple[str, ...]] = None
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
+    @property
+    def default_load(self) -> bool:
+        """Whether results go to the engine when no output is named; any word that Go takes for true (buildx §3.2)."""
+        return self.driver_opts.get("default-load") in ("1", "t", "T", "TRUE", "true", "True")
+
 
 @dataclass(frozen=True)
 class Instance:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
-from . import names, sizes, toml
+from . import names, sizes
 from .instance import NodeEntry
 
 DEFAULT_IMAGE = "moby/buildkit:buildx-stable-1"
@@ -129,6 +129,8 @@ def digests(files: Mapping[str, bytes]) -> tuple[tuple[str, str], ...]:
 def _canonical(path: str, content: bytes) -> bytes:
     if not path.endswith(".toml"):
         return content
+    from . import toml
+
     try:
         return toml.dumps(toml.loads(content.decode("utf-8"))).encode()
     except (ConfigError, UnicodeDecodeError):
@@ -150,12 +152,3 @@ def _restart_policy(text: str) -> tuple[str, int]:
     if colon and not retries.isdigit():
         raise ConfigError("invalid restart policy format: maximum retry count must be an integer")
     return name, int(retries or 0)
-
-
-def default_load(node: NodeEntry) -> bool:
-    """Whether results of this node go to the engine when no output is named (the driver option `default-load`)."""
-    return _go_bool(node.driver_opts.get("default-load"))
-
-
-def _go_bool(text: Optional[str]) -> bool:
-    return text in ("1", "t", "T", "TRUE", "true", "True")

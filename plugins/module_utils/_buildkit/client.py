@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import require
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildkitError
 
-from .dial import Dialer, Relay
+from .dial import Dialer
 from .messages import control
+
+if TYPE_CHECKING:
+    from .relay import Relay
 
 SERVICE = "/moby.buildkit.v1.Control/"
 OPTIONS = (
@@ -42,6 +45,8 @@ class Client:
         target = dialer.target()
         self._relay: Optional[Relay] = None
         if target is None:
+            from .relay import Relay
+
             self._relay = Relay(dialer)
             target = self._relay.target()
         options = [*OPTIONS, ("grpc.default_authority", dialer.authority)]
@@ -103,7 +108,7 @@ class Client:
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
-        """Turn grpc's errors into BuildkitError, details.code being the status' name; `what` completes "could not …"."""
+        """Turn grpc's errors into BuildkitError; details.code is the status' name, `what` completes "could not …"."""
         grpc = require("grpc")
         try:
             yield

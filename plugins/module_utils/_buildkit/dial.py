@@ -12,16 +12,10 @@ connections are made for a build: one for grpcio, one of our own for the session
 
 from __future__ import annotations
 
-import contextlib
-import os
-import selectors
-import shutil
 import socket
-import tempfile
-import threading
 from typing import Optional, Protocol
 
-from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildkitError, BuildxError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildkitError
 
 
 class Dialer(Protocol):
@@ -70,65 +64,3 @@ class UnixDialer:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-class Relay:
-    """A private unix socket in front of a Dialer, for grpcio, which can only dial addresses.
-
-    Every connection to it becomes a connection of the dialer. The socket lies in a 0700 directory of its own.
-    """
-
-    def __init__(self, dialer: Dialer) -> None:
-        self._dialer = dialer
-        self._directory = tempfile.mkdtemp(prefix="buildx-relay-")
-        self._path = os.path.join(self._directory, "s")
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(self._path)
-        self._listener.listen(4)
-        self._streams: list[socket.socket] = []
-        self.failure: Optional[BuildxError] = None
-        self._thread = threading.Thread(target=self._accept, name="relay", daemon=True)
-        self._thread.start()
-
-    def target(self) -> str:
-        return f"unix:{self._path}"
-
-    def close(self) -> None:
-        """End the relay and every connection through it; nothing of it stays on disk."""
-        with contextlib.suppress(OSError):  # wakes the accept
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for stream in self._streams:
-            with contextlib.suppress(OSError):
-                stream.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _address = self._listener.accept()
-            except OSError:
-                return
-            try:
-                far = self._dialer.dial()
-            except BuildxError as exc:
-                self.failure = exc
-                near.close()
-                continue
-            self._streams += [near, far]
-            threading.Thread(target=_pump, args=(near, far), name="relay-pump", daemon=True).start()
-
-
-def _pump(near: socket.socket, far: socket.socket) -> None:
-    """Copy both ways in one thread until one side ends; then both are closed."""
-    with near, far, selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
-        selector.register(near, selectors.EVENT_READ, far)
-        selector.register(far, selectors.EVENT_READ, near)
-        while True:
-            for key, _events in selector.select():
-                source: socket.socket = key.fileobj  # type: ignore[assignment]  # only sockets are registered
-                data = source.recv(256 << 10)
-                if not data:
-                    return
-                key.data.sendall(data)

@@ -18,7 +18,6 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import req
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildkitError, BuildxError, DeadlineError
 
 from .client import Client
-from .errors import from_rpc
 from .progress import Progress
 from .session import Session
 
@@ -83,6 +82,8 @@ def _failure(client: Client, exc: Any, session: Session, progress: Progress) -> 
             hint="See whether the builder's container runs; the next build starts it again.",
             log_tail=progress.lines(),
         )
+    from .errors import from_rpc
+
     return from_rpc(code, client.words(exc), details, progress)
 
 

@@ -1,0 +1,81 @@
+# Copyright (c) 2026, The Build Fleet Authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change at any time without notice.
+
+"""A private unix socket in front of a way to a daemon that is no address, for grpcio, which dials addresses only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import socket
+import tempfile
+import threading
+from typing import Optional
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError
+
+from .dial import Dialer
+
+
+class Relay:
+    """Every connection to it becomes a connection of the dialer. It lies in a 0700 directory of its own."""
+
+    def __init__(self, dialer: Dialer) -> None:
+        self._dialer = dialer
+        self._directory = tempfile.mkdtemp(prefix="buildx-relay-")
+        self._path = os.path.join(self._directory, "s")
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(self._path)
+        self._listener.listen(4)
+        self._streams: list[socket.socket] = []
+        self.failure: Optional[BuildxError] = None
+        self._thread = threading.Thread(target=self._accept, name="relay", daemon=True)
+        self._thread.start()
+
+    def target(self) -> str:
+        return f"unix:{self._path}"
+
+    def close(self) -> None:
+        """End the relay and every connection through it; nothing of it stays on disk."""
+        with contextlib.suppress(OSError):  # wakes the accept
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for stream in self._streams:
+            with contextlib.suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _address = self._listener.accept()
+            except OSError:
+                return
+            try:
+                far = self._dialer.dial()
+            except BuildxError as exc:
+                self.failure = exc
+                near.close()
+                continue
+            self._streams += [near, far]
+            threading.Thread(target=_pump, args=(near, far), name="relay-pump", daemon=True).start()
+
+
+def _pump(near: socket.socket, far: socket.socket) -> None:
+    """Copy both ways in one thread until one side ends; then both are closed."""
+    with near, far, selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
+        selector.register(near, selectors.EVENT_READ, far)
+        selector.register(far, selectors.EVENT_READ, near)
+        while True:
+            for key, _events in selector.select():
+                source: socket.socket = key.fileobj  # type: ignore[assignment]  # only sockets are registered
+                data = source.recv(256 << 10)
+                if not data:
+                    return
+                key.data.sendall(data)
