@@ -69,12 +69,21 @@ def _is_socket(directory: int) -> bool:
 
 
 def _belongs(pid: int, identity: str) -> bool:
-    """Whether a process of this pid namespace is of the container: its cgroup, or what the engine mounted for it."""
-    for source in ("cgroup", "mountinfo"):
-        try:
-            with open(f"/proc/{pid}/{source}", encoding="utf-8", errors="replace") as stream:
-                if identity in stream.read():
-                    return True
-        except OSError:
-            return False
-    return False
+    """Whether a process of this pid namespace is of the container."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
+            cgroup = stream.read()
+        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as stream:
+            mountinfo = stream.read()
+    except OSError:
+        return False
+    return _names(cgroup, mountinfo, identity)
+
+
+def _names(cgroup: str, mountinfo: str, identity: str) -> bool:
+    """Whether a process' cgroup, or what the engine mounted for it (its hosts file and others), names the container.
+
+    What is mounted counts by where it comes from, the fourth field. Where it is mounted to says nothing: engines
+    used to mount the shared memory of their containers for the host, under their ids.
+    """
+    return identity in cgroup or any(identity in line.split(" ", 4)[3] for line in mountinfo.splitlines())

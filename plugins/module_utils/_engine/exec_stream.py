@@ -105,19 +105,25 @@ def open_stream(engine: Engine, container: str, command: Sequence[str]) -> ExecS
 
 
 def _receive(tunnel: socket.socket, sink: socket.socket, stream: ExecStream) -> None:
-    frames, begun = Demultiplexer(), b""
+    frames, begun, speaks = Demultiplexer(), bytearray(), False
     with contextlib.suppress(OSError, EngineError):  # a broken tunnel is an end of file to who reads the socket
         while True:
             data = tunnel.recv(256 << 10)
             if not data:
                 break
             for kind, payload in frames.feed(data):
-                begun = begun or payload[:4]
-                # A program that is missing is reported on stdout; HTTP/2 begins with a SETTINGS frame.
-                if kind != STDOUT or begun[3:4] != b"\x04":
+                if kind != STDOUT:
                     stream.hear(payload)
-                else:
+                elif speaks:
                     sink.sendall(payload)
+                elif len(begun) < KEPT:
+                    # A program that is missing is reported on stdout; HTTP/2 begins with a SETTINGS frame.
+                    begun += payload
+                    speaks = begun[3:4] == b"\x04"
+                    if speaks:
+                        sink.sendall(begun)
+    if not speaks:
+        stream.hear(bytes(begun))
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import ssl
 import subprocess
@@ -44,7 +43,11 @@ def open_socket(target: Target) -> socket.socket:
         plain = socket.create_connection((url.hostname, url.port or 2375), timeout=target.timeout)
         if target.tls is None:
             return plain
-        return _decrypted(_tls(plain, target, url.hostname or ""))
+        with contextlib.ExitStack() as undo:
+            undo.callback(plain.close)
+            encrypted = _tls(plain, target, url.hostname or "")
+            undo.pop_all()
+        return _decrypted(encrypted)
     except (OSError, ssl.SSLError) as exc:
         raise EngineUnreachable(f"no Docker engine answers at {target.host}: {exc}") from exc
 
@@ -66,7 +69,7 @@ def _ssh(host: str) -> socket.socket:
     address = f"{url.username}@{url.hostname}" if url.username else str(url.hostname)
     port = ["-p", str(url.port)] if url.port else []
     ours, theirs = socket.socketpair()
-    with theirs:
+    try:
         # A module would call run_command, which waits for the end; this stream lives as long as the connection.
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             ["ssh", "-o", "BatchMode=yes", *port, "--", address, "docker", "system", "dial-stdio"],
@@ -74,6 +77,11 @@ def _ssh(host: str) -> socket.socket:
             stdout=theirs.fileno(),
             stderr=subprocess.DEVNULL,
         )
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
     # The process ends by itself when our end of the pair is closed; somebody has to take its exit code.
     threading.Thread(target=process.wait, name="ssh", daemon=True).start()
     return ours
@@ -173,9 +181,3 @@ def _words(head: str, stream: socket.socket) -> str:
 def api_prefix(version: Union[str, None]) -> str:
     """`/v1.45` for a negotiated version of the API, "" when it is not known."""
     return f"/v{version}" if version and version != "auto" else ""
-
-
-def socket_path(host: str) -> Optional[str]:
-    """The path of an engine's unix socket, None when the engine is reached otherwise."""
-    url = urlsplit(host)
-    return os.path.normpath(url.netloc + url.path) if url.scheme == "unix" else None
