@@ -37,7 +37,7 @@ _STATIC = (  # Appendix A
     "www-authenticate"
 )
 STATIC_TABLE: tuple[Field, ...] = tuple(
-    (name, value) for name, _, value in (entry.partition(b" ") for entry in _STATIC.encode().split(b"|"))
+    (name, value) for name, _space, value in (entry.partition(b" ") for entry in _STATIC.encode().split(b"|"))
 )
 STATIC_FIELDS = {field: index for index, field in enumerate(STATIC_TABLE, 1)}
 STATIC_NAMES = {field[0]: index for index, field in reversed(tuple(enumerate(STATIC_TABLE, 1)))}
