@@ -17,11 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
 from lab.bring_up import bring_up, changing
 from lab.errors import LabError, NotAvailableError
@@ -165,9 +165,8 @@ class Tests:
     def _sanity(self, name: str, python: Path, *arguments: str) -> Count:
         home = self.places.cache / "ansible-test"
         _pip_stand_in(home)
-        version = subprocess.run(
-            [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        ask = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
         programs = self.programs(name)
         command = [programs / "ansible-test", "sanity", "--venv", "--python", version, "--color", "no", *arguments]
         path = f"{programs}{os.pathsep}{python.parent}{os.pathsep}{os.environ['PATH']}"
@@ -177,34 +176,33 @@ class Tests:
         """ansible-lint, antsibull-docs and antsibull-changelog on a clean copy."""
         self._make_copy()
         programs, count = self.programs("lint"), Count()
-        env = {"ANSIBLE_COLLECTIONS_PATH": str(self.scratch / "copy"), "ANSIBLE_HOME": str(self.scratch / "ansible-home")}
+        home = str(self.scratch / "ansible-home")
+        env = {"ANSIBLE_COLLECTIONS_PATH": str(self.scratch / "copy"), "ANSIBLE_HOME": home}
         for command in (
             ["ansible-lint", "--offline", "--profile", "production", "--strict"],
             ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "."],
             ["antsibull-changelog", "lint"],
         ):
-            count.add(self.check("collection", [programs / command[0], *command[1:]], cwd=self.copy, env=env, programs=programs))
+            words = [programs / command[0], *command[1:]]
+            count.add(self.check("collection", words, cwd=self.copy, env=env, programs=programs))
         return count
 
     def integration(self) -> Count:
         """The installed archive against the lab's engine, BuildKit, registry and the reference CLI."""
-        return self.pytest("integration", self.python("dev"), "-n", CORES, "tests/integration", env=self._lab_variables("dev"))
+        env = {**self._lab_variables("dev"), "BUILDX_TEST_INTERPRETERS": str(self.python("dev"))}
+        return self.pytest("integration", self.python("dev"), "-n", CORES, "tests/integration", env=env)
 
     def oldest(self) -> Count:
-        """One path through all rooms with the oldest supported ansible-core, and with the oldest target that there is."""
-        count = self.pytest(
-            "oldest", self.python("oldest"), "tests/integration/test_smoke.py", env=self._lab_variables("oldest")
-        )
+        """One path through all rooms with the oldest ansible-core, on the oldest Python and libraries of targets."""
+        interpreters, count = [], Count()
         for name in ("target39", "floor"):
             try:
-                target = self.python(name)
+                interpreters.append(str(self.python(name)))
             except NotAvailableError as exc:
-                count.add(Count(skipped=1, reasons=[f"integration on {name}: {exc}"]))
-                continue
-            variables_ = {**self._lab_variables("oldest"), "BUILDX_TEST_TARGET_PYTHON": str(target)}
-            count.add(
-                self.pytest(f"oldest-{name}", self.python("oldest"), "tests/integration/test_smoke.py", env=variables_)
-            )
+                count.add(Count(skipped=1, reasons=[f"a playbook on {name}: {exc}"]))
+        interpreters = interpreters or [str(self.python("oldest"))]
+        env = {**self._lab_variables("oldest"), "BUILDX_TEST_INTERPRETERS": os.pathsep.join(interpreters)}
+        count.add(self.pytest("oldest", self.python("oldest"), "tests/integration/test_smoke.py", env=env))
         return count
 
     def _lab_variables(self, name: str) -> dict[str, str]:
@@ -215,7 +213,8 @@ class Tests:
         path = os.pathsep.join([str(self.programs(name)), *search_path(instance), os.environ["PATH"]])
         python = str(self.python(name))
         found = {**variables(instance), "BUILDX_LAB_PYTHON": python, "ANSIBLE_PYTHON_INTERPRETER": python}
-        return {**found, "PATH": path, "BUILDX_TEST_COLLECTIONS": str(self.tree), "BUILDX_TEST_ARCHIVE": str(self._archive)}
+        archive = {"BUILDX_TEST_COLLECTIONS": str(self.tree), "BUILDX_TEST_ARCHIVE": str(self._archive)}
+        return {**found, **archive, "PATH": path}
 
     def _install(self) -> None:
         """Build the archive and install it in a tree of its own: what is tested is what users get."""
@@ -264,11 +263,12 @@ def _counted(report: Path) -> Count:
     if not report.exists():
         return Count()
     count = Count()
-    for suite in ET.parse(report).getroot().iter("testsuite"):
+    root = ElementTree.parse(report).getroot()  # noqa: S314 - our own pytest wrote it
+    for suite in root.iter("testsuite"):
         total, failed = int(suite.get("tests", 0)), int(suite.get("failures", 0)) + int(suite.get("errors", 0))
         skipped = int(suite.get("skipped", 0))
         count.add(Count(total - failed - skipped, failed, skipped))
-    for case in ET.parse(report).getroot().iter("testcase"):
+    for case in root.iter("testcase"):
         for skip in case.iter("skipped"):
             count.reasons.append(f"{case.get('name')}: {skip.get('message')}")
     return count

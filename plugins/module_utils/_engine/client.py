@@ -88,9 +88,14 @@ class Engine:
                 hint="Raise timeout, or see what keeps the engine busy.",
             ) from exc
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as exc:
+            words = _innermost(exc)
+            hint = "Is the engine running, and may this user talk to it? docker_host names another one."
+            if "Not supported URL scheme" in words:
+                hint = (
+                    "The Python library docker before 7.1 does not work with requests 2.32 and newer: upgrade docker."
+                )
             raise EngineUnreachable(
-                f"could not {what}: no Docker engine answers at {self.target.host}: {_innermost(exc)}",
-                hint="Is the engine running, and may this user talk to it? docker_host names another one.",
+                f"could not {what}: no Docker engine answers at {self.target.host}: {words}", hint=hint
             ) from exc
 
 
