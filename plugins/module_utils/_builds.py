@@ -152,8 +152,11 @@ class Build:
             finally:
                 dialer.close()
         except BuildxError as exc:
-            exc.details.setdefault("log_tail", self._progress.lines())
-            exc.details.setdefault("steps", self._steps)
+            exc.details = {
+                **_known(exc.details),
+                "log_tail": self._progress.lines(),
+                "steps": exc.details.get("steps") or self._steps,
+            }
             raise
 
     def _dialer(self) -> Dialer:
@@ -263,6 +266,14 @@ class Build:
         with store.locked():
             store.touch(instance.name)
             store.record_build(instance.name, self._node.name, ref, source.context, source.dockerfile)
+
+
+def _known(details: Mapping[str, object]) -> dict[str, object]:
+    """Facts of a failure as a task returns them: what is not known is left out, an excerpt is its lines."""
+    known = {key: value for key, value in details.items() if value is not None and value != []}
+    if isinstance(known.get("excerpt"), str):
+        known["excerpt"] = str(known["excerpt"]).split("\n")
+    return known
 
 
 def _node(instance: Instance, request: requests.BuildRequest) -> NodeEntry:

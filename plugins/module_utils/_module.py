@@ -62,10 +62,17 @@ def run_module(module: AnsibleModule, body: Body) -> None:
         module.fail_json(msg=missing_required_lib(exc.library), error=exc.to_result())
     except BuildxError as exc:
         module.debug(traceback.format_exc())
-        message = f"{str(exc).rstrip('.')}. {exc.hint}" if exc.hint else str(exc)
+        message = _with_hint(str(exc), exc.hint)
         facts = {"changed": False, **exc.details}
         module.fail_json(msg=printable(message), error=exc.to_result(), **_printable_facts(facts))
     module.exit_json(**_printable_facts(result))
+
+
+def _with_hint(message: str, hint: Optional[str]) -> str:
+    """Two sentences; below the frame of an excerpt, a line of its own."""
+    if not hint:
+        return message
+    return f"{message}\n{hint}" if "\n" in message else f"{message.rstrip('.')}. {hint}"
 
 
 def printable(text: str) -> str:

@@ -21,6 +21,7 @@ _NAME = re.compile(
     rf"(?::(?P<tag>{_TAG}))?(?:@(?P<digest>[a-z0-9]+:[0-9a-f]{{32,}}))?\Z"
 )
 HUB = "docker.io"
+LONGEST_PATH = 255
 
 
 class Reference(NamedTuple):
@@ -50,6 +51,8 @@ def parse(text: str, *, what: str = "image name") -> Reference:
         domain = HUB
         if "/" not in path:
             path = f"library/{path}"
+    if len(path) > LONGEST_PATH:
+        raise ConfigError(f"invalid {what} {text!r}: its path has more than {LONGEST_PATH} letters")
     return Reference(domain, path, match["tag"], match["digest"])
 
 

@@ -140,13 +140,13 @@ image:
   sample: {"Id": "sha256:1a0d9ddd5c5a", "RepoTags": ["app:latest"]}
 log_tail:
   description: The last lines of the build in the plain form of the CLI, the boot of the builder and the load included.
-  returned: always
+  returned: success, and when a build failed
   type: list
   elements: str
   sample: ["#1 [internal] load build definition from Dockerfile", "#1 DONE 0.0s"]
 steps:
   description: What was done to boot the builder; see RV(buildfleet.buildx.buildx_builder#module:steps).
-  returned: always
+  returned: success, and when a build failed
   type: list
   elements: dict
 executed:
@@ -172,10 +172,28 @@ exit_code:
   returned: when a command of the build failed
   type: int
 excerpt:
-  description: The lines of the Dockerfile around the failure.
+  description: The lines of the Dockerfile around the failure, as the CLI prints them.
   returned: when the failure has a place in the Dockerfile
   type: list
   elements: str
+  sample: ["Dockerfile:2", "--------------------", "   1 |     FROM alpine", "   2 | >>> RUN exit 7", "--------------------"]
+dockerfile:
+  description: The file of the RV(excerpt).
+  returned: when the failure has a place in the Dockerfile
+  type: str
+dockerfile_line:
+  description: The first line in it that failed, counted from 1.
+  returned: when the failure has a place in the Dockerfile
+  type: int
+step_log:
+  description: The last lines of the output of RV(step).
+  returned: when a step of the build failed and had said something
+  type: list
+  elements: str
+code:
+  description: The gRPC status with which the daemon ended the build, such as V(UNKNOWN) or V(CANCELLED).
+  returned: when the daemon ended the build
+  type: str
 """
 
 from typing import TYPE_CHECKING

@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -184,7 +184,7 @@ def test_check_mode_neither_boots_nor_builds(bench: Bench, context: Callable[...
     assert bench.row()["Nodes"][0]["Status"] == "inactive"
 
     for wrong, words in (({"builder": "nobody"}, "nobody"), ({"dockerfile": "None"}, "None"), ({"name": "X"}, "X")):
-        arguments = {"builder": bench.name, "path": str(path), "name": name, **wrong}
+        arguments: dict[str, Any] = {"builder": bench.name, "path": str(path), "name": name, **wrong}
         refused = bench.module("buildx_build", check=True, **arguments)
         assert refused.get("failed"), wrong
         assert words in refused["msg"]

@@ -58,7 +58,6 @@ def _wait(
         raise DeadlineError(
             f"the build was cut off: it took longer than {deadline.seconds:g} s",
             hint="Raise build_timeout if it needs more time.",
-            log_tail=progress.lines(),
         ) from None
     except grpc.RpcError as exc:
         watch.settle()
@@ -80,7 +79,6 @@ def _failure(client: Client, exc: Any, session: Session, progress: Progress) -> 
         return BuildkitError(
             f"the connection to the daemon broke during the build: {lost or client.words(exc)}",
             hint="See whether the builder's container runs; the next build starts it again.",
-            log_tail=progress.lines(),
         )
     from .errors import from_rpc
 
