@@ -79,7 +79,7 @@ def _wish(
         desired=target,
         pull=params["pull"],
         select=params["use"],
-        selected=task.store.current(task.contexts.key()) == name,
+        selected=(task.store.current(task.contexts.key()) or "").lower() == name,
         nodes=tuple(_observe(task, name, node, params["pull"]) for node in target.nodes),
     )
 

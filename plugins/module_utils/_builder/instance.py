@@ -9,15 +9,17 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import StoreError
 
 DOCKER_CONTAINER = "docker-container"
+
+Value = TypeVar("Value", str, list[Any], dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,17 @@ class Instance:
 def decode(text: str, path: str) -> Instance:
     """Read an instance file. null, missing and empty mean the same. Raises StoreError that names the path."""
     try:
-        document = json.loads(text)
+        document = _table(json.loads(text))
+        name = _text(document["Name"])
+        if not name:
+            raise ValueError("it has no Name")
         return Instance(
-            name=str(document["Name"]),
-            driver=str(document.get("Driver") or ""),
-            nodes=tuple(_node(node) for node in document.get("Nodes") or []),
-            dynamic=bool(document.get("Dynamic")),
+            name=name,
+            driver=_text(document.get("Driver")),
+            nodes=tuple(_node(_table(node)) for node in _list(document.get("Nodes"))),
+            dynamic=document.get("Dynamic") is True,
         )
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:  # binascii.Error is a ValueError
         raise StoreError(
             f"the store's file {path} is corrupt: {exc!r}",
             hint="Nothing was changed. Repair the file or move it away.",
@@ -73,13 +78,35 @@ def decode(text: str, path: str) -> Instance:
 def _node(node: Mapping[str, Any]) -> NodeEntry:
     flags, platforms = node.get("Flags"), node.get("Platforms")
     return NodeEntry(
-        name=str(node["Name"]),
-        endpoint=str(node.get("Endpoint") or ""),
-        platforms=None if platforms is None else tuple(dict(platform) for platform in platforms),
-        driver_opts={str(key): str(value) for key, value in (node.get("DriverOpts") or {}).items()},
-        flags=None if flags is None else tuple(str(flag) for flag in flags),
-        files={str(path): base64.b64decode(content or "") for path, content in (node.get("Files") or {}).items()},
+        name=_text(node["Name"]),
+        endpoint=_text(node.get("Endpoint")),
+        platforms=None if platforms is None else tuple(_table(platform) for platform in _list(platforms)),
+        driver_opts={key: _text(value) for key, value in _table(node.get("DriverOpts")).items()},
+        flags=None if flags is None else tuple(_text(flag) for flag in _list(flags)),
+        files={
+            path: base64.b64decode(_text(content), validate=True) for path, content in _table(node.get("Files")).items()
+        },
     )
+
+
+def _text(value: Any) -> str:
+    return _of_type(str, value)
+
+
+def _list(value: Any) -> list[Any]:
+    return _of_type(list, value)
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return _of_type(dict, value)
+
+
+def _of_type(kind: type[Value], value: Any) -> Value:
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} where a JSON {kind.__name__} should be")
+    return value
 
 
 def encode(instance: Instance) -> str:
@@ -106,8 +133,12 @@ def _node_document(node: NodeEntry) -> dict[str, object]:
 
 
 _ESCAPED = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+"""What a byte of a path that is not UTF-8 is in Python."""
 
 
 def go_json(value: object) -> str:
-    """Compact JSON in the form of Go's encoder, which also escapes what could be taken for HTML."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED)
+    """Compact JSON in the form of Go's encoder, which also escapes what could be taken for HTML, and replaces what is
+    no text."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED)
+    return _NO_TEXT.sub(r"\\ufffd", text)

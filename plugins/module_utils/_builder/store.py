@@ -19,6 +19,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -51,14 +52,14 @@ class Store:
     # Reading: each file is replaced by renaming, so that one file is always whole.
 
     def names(self) -> list[str]:
-        """File names of all entries, sorted; what can be no builder's name is left out."""
+        """File names of all entries, sorted; what no builder's entry can be called is left out."""
         try:
             found = os.listdir(self._path("instances"))
         except FileNotFoundError:
             return []
         except OSError as exc:
             raise StoreError(f"the store {self.directory} cannot be read: {exc.strerror}") from exc
-        return sorted(name for name in found if _FILE_NAME.match(name))
+        return sorted(name for name in found if _FILE_NAME.match(name) and name == name.lower())
 
     def load(self, name: str) -> Optional[Instance]:
         """The entry of a builder, None when there is none. Raises StoreError when it is corrupt."""
@@ -77,7 +78,10 @@ class Store:
         """
         chosen = self.selection()
         if chosen.name and (chosen.everywhere or chosen.key == key):
-            return chosen.name if self._is_there(chosen.name) else None
+            if self._is_there(chosen.name):
+                return chosen.name
+            if chosen.key == key:
+                return None
         name = (self._read(self._path("defaults", _defaults_name(key))) or "").strip()
         return name if name and self._is_there(name) else None
 
@@ -85,8 +89,8 @@ class Store:
         """What stands in `current`."""
         try:
             found = json.loads(self._read(self._path("current")) or "{}")
-            return Current(str(found.get("Key", "")), str(found.get("Name", "")), bool(found.get("Global")))
-        except (ValueError, AttributeError) as exc:
+            return Current(str(found.get("Key") or ""), str(found.get("Name") or ""), bool(found.get("Global")))
+        except (ValueError, AttributeError, RecursionError) as exc:
             path = self._path("current")
             raise StoreError(f"the store's file {path} is corrupt: {exc}", hint="Remove it; it is made anew.") from exc
 
@@ -120,15 +124,13 @@ class Store:
             self._path("activity", name),
             self._path("activity", name.lower()),
         ):
+            self._unlink(path)
+        refs = self._path("refs", name.lower())
+        try:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        for root, directories, files in os.walk(self._path("refs", name.lower()), topdown=False):
-            for file in files:
-                os.unlink(os.path.join(root, file))
-            for directory in directories:
-                os.rmdir(os.path.join(root, directory))
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(self._path("refs", name.lower()))
+                shutil.rmtree(refs)
+        except OSError as exc:
+            raise StoreError(f"the store's directory {refs} cannot be removed: {exc.strerror}") from exc
 
     def touch(self, name: str) -> None:
         """Note that a builder was used now."""
@@ -138,8 +140,7 @@ class Store:
     def select(self, key: str, name: str) -> None:
         """Make a builder the current one for an endpoint key, as `docker buildx use` without options."""
         self._write(go_json({"Key": key, "Name": name, "Global": False}), "current")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path("defaults", _defaults_name(key)))
+        self._unlink(self._path("defaults", _defaults_name(key)))
 
     def record_build(self, builder: str, node: str, ref: str, context: str, dockerfile: str) -> None:
         """Leave the local state of a build, which `docker buildx history` shows (buildx §1.8)."""
@@ -167,9 +168,21 @@ class Store:
         except (OSError, UnicodeDecodeError) as exc:
             raise StoreError(f"the store's file {path} cannot be read: {exc}") from exc
 
-    def _make(self, directory: str) -> None:
+    def _unlink(self, path: str) -> None:
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        except OSError as exc:
+            raise StoreError(f"the store's file {path} cannot be removed: {exc.strerror}") from exc
+
+    def _make(self, directory: str) -> None:
+        """Each directory that is missing, for this user alone: `os.makedirs` would open those in between to all."""
+        if os.path.isdir(directory):
+            return
+        self._make(os.path.dirname(directory))
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
         except OSError as exc:
             raise StoreError(f"the store's directory {directory} cannot be made: {exc.strerror}") from exc
 
