@@ -23,15 +23,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from lab.bring_up import bring_up, changing
-from lab.errors import LabError, NotAvailableError
-from lab.instance import MAIN, Instance
-from lab.places import Places
-from lab.progress import Progress
-from lab.shell_environment import search_path, variables
-from lab.venvs import environment
-
 CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(CHECKOUT)  # before anything installed that is called `tests` as well
+
+from tests.lab.bring_up import bring_up, changing  # noqa: E402
+from tests.lab.errors import LabError, NotAvailableError  # noqa: E402
+from tests.lab.instance import MAIN, Instance  # noqa: E402
+from tests.lab.places import Places  # noqa: E402
+from tests.lab.progress import Progress  # noqa: E402
+from tests.lab.shell_environment import search_path, variables  # noqa: E402
+from tests.lab.venvs import environment  # noqa: E402
+
 STAGE_SECONDS = 3000
 UNITS = "tests/unit"
 UNITS_ON_TARGETS = "tests/unit/plugins/module_utils"
@@ -73,14 +75,31 @@ class Tests:
 
     # Running things.
 
-    def check(self, stage: str, command: Sequence[str | Path], **options: object) -> Count:
+    def check(
+        self,
+        stage: str,
+        command: Sequence[str | Path],
+        *,
+        cwd: Path = CHECKOUT,
+        env: dict[str, str] | None = None,
+        programs: Path | None = None,
+    ) -> Count:
         """One command that must succeed; it counts as one test."""
-        code = self._run(stage, command, **options)
+        code = self._run(stage, command, cwd=cwd, env=env, programs=programs)
         return Count(passed=int(code == 0), failed=int(code != 0))
 
     def pytest(self, stage: str, python: Path, *arguments: str, env: dict[str, str] | None = None) -> Count:
         report = self.scratch / f"{stage}.xml"
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", *arguments]
+        command: list[str | Path] = [
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--junit-xml={report}",
+            *arguments,
+        ]
         code = self._run(stage, command, env={**(env or {}), "PYTHONPATH": str(CHECKOUT / ".collections")})
         count = _counted(report)
         if code and not count.failed:
@@ -165,7 +184,7 @@ class Tests:
     def _sanity(self, name: str, python: Path, *arguments: str) -> Count:
         home = self.places.cache / "ansible-test"
         _pip_stand_in(home)
-        ask = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        ask = [str(python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
         version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
         programs = self.programs(name)
         command = [programs / "ansible-test", "sanity", "--venv", "--python", version, "--color", "no", *arguments]
@@ -183,7 +202,7 @@ class Tests:
             ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "."],
             ["antsibull-changelog", "lint"],
         ):
-            words = [programs / command[0], *command[1:]]
+            words = [str(programs / command[0]), *command[1:]]
             count.add(self.check("collection", words, cwd=self.copy, env=env, programs=programs))
         return count
 

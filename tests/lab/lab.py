@@ -25,8 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 if not __package__:  # run as a script: the package is found beside it, before anything of the same name
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-    __package__ = "lab"
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    __package__ = "tests.lab"
 
 from .bring_up import bring_up, changing, serve_buildkit
 from .cache import remove_tree

@@ -175,4 +175,3 @@ def metadata_of(headers: list[tuple[bytes, bytes]]) -> Metadata:
         if not name.startswith(b":"):
             found.setdefault(name.decode("latin-1"), []).append(value.decode("utf-8", "surrogateescape"))
     return {name: tuple(values) for name, values in found.items()}
-

@@ -47,9 +47,7 @@ def run(client: Client, session: Session, request: Any, progress: Progress, dead
     return dict(response.ExporterResponse)
 
 
-def _wait(
-    client: Client, future: Any, session: Session, progress: Progress, deadline: Deadline, watch: _Watch
-) -> Any:
+def _wait(client: Client, future: Any, session: Session, progress: Progress, deadline: Deadline, watch: _Watch) -> Any:
     grpc = require("grpc")
     try:
         return future.result(timeout=deadline.left())
