@@ -39,8 +39,8 @@ def parse(
     defaults = (image or {}).get("Config") or {}
     spec = ContainerSpec(
         image=config["Image"],
-        command=_command(config, defaults),
-        env=_env(config.get("Env") or [], defaults.get("Env") or [], dict(wish.env)),
+        command=_command(config, defaults, wish.command),
+        env=_env(config.get("Env") or [], None if image is None else defaults.get("Env") or [], dict(wish.env)),
         files=tuple(sorted((path, digest) for path, digest in files.items() if _is_ours(path))),
         mount=_state_volume(inspect),
         network=_network(host.get("NetworkMode") or "", wish.network),
@@ -52,7 +52,7 @@ def parse(
         cpuset_cpus=host.get("CpusetCpus") or "",
         cpuset_mems=host.get("CpusetMems") or "",
         cgroup_parent=host.get("CgroupParent") or "",
-        restart_policy=_policy(host.get("RestartPolicy") or {}),
+        restart_policy=_policy(host.get("RestartPolicy") or {}, wish.restart_policy),
         userns=host.get("UsernsMode") or "",
         privileged=bool(host.get("Privileged")),
         init=bool(host.get("Init")),
@@ -61,20 +61,22 @@ def parse(
     return NodeState(spec, inspect["State"]["Status"], inspect["Id"], inspect["Image"], kept)
 
 
-def _command(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[str, ...]:
+def _command(config: Mapping[str, Any], defaults: Mapping[str, Any], wish: tuple[str, ...]) -> tuple[str, ...]:
     """buildkitd's arguments; an entrypoint other than the image's is part of what is found, and so a difference."""
     entrypoint, command = config.get("Entrypoint") or [], config.get("Cmd") or []
     if not defaults or entrypoint == (defaults.get("Entrypoint") or []):
-        return tuple(command) if command != (defaults.get("Cmd") or []) else ()
+        inherited = command == (defaults.get("Cmd") or []) and tuple(command) != wish
+        return () if inherited else tuple(command)
     return (*entrypoint, *command)
 
 
-def _env(found: list[str], of_image: list[str], wish: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    inherited = dict(pair.partition("=")[::2] for pair in of_image)
+def _env(found: list[str], of_image: Optional[list[str]], wish: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """of_image None: what the image sets is not known; then only what is wanted can be told from it."""
+    inherited = dict(pair.partition("=")[::2] for pair in of_image or ())
     declared = {}
     for pair in found:
         name, _equals, value = pair.partition("=")
-        if inherited.get(name) != value or wish.get(name) == value:
+        if name in wish or (of_image is not None and inherited.get(name) != value):
             declared[name] = value
     return tuple(sorted(declared.items()))
 
@@ -100,8 +102,10 @@ def _memory_swap(memory: int, swap: int, wish: ContainerSpec) -> int:
     return 0 if not wish.memory_swap and swap in (0, -1, 2 * memory) else swap
 
 
-def _policy(found: Mapping[str, Any]) -> tuple[str, int]:
-    return str(found.get("Name") or ""), int(found.get("MaximumRetryCount") or 0)
+def _policy(found: Mapping[str, Any], wish: tuple[str, int]) -> tuple[str, int]:
+    """The CLI sends no name for an empty option, and engines say `no` for that."""
+    name, retries = str(found.get("Name") or ""), int(found.get("MaximumRetryCount") or 0)
+    return wish if name in ("", "no") and wish[0] in ("", "no") else (name, retries)
 
 
 def create_body(spec: ContainerSpec, kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -199,3 +199,14 @@ def test_no_file_makes_the_reader_fail_otherwise(text: str) -> None:
 def test_json_as_go_writes_it(value: object, text: str) -> None:
     assert go_json(value) == text
     assert go_json(value).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "loads"),
+    [({"default-load": text}, True) for text in ("1", "t", "T", "true", "True", "TRUE")]
+    + [({"default-load": text}, False) for text in ("", "0", "false", "yes", "tRUE")]
+    + [({}, False)],
+)
+def test_whether_results_are_loaded_by_default(options: dict[str, str], loads: bool) -> None:
+    """A Go bool."""
+    assert NodeEntry("n", "e", driver_opts=options).default_load is loads
