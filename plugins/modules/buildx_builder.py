@@ -188,8 +188,8 @@ daemon_log:
   type: list
   elements: str
 rolled_back:
-  description: Whether the container that was there before was put back.
-  returned: when a re-creation failed
+  description: Whether the container or the configuration that was there before was put back.
+  returned: when a re-creation or a new configuration failed
   type: bool
 """
 

@@ -91,7 +91,7 @@ def status(bench: Bench) -> str:
 
 CASES = [
     # situation, state → steps, the container afterwards
-    ("unknown", "started", ["register", "pull", "create", "start"], "running"),
+    ("unknown", "started", ["pull", "register", "create", "start"], "running"),
     ("unknown", "present", ["register"], "missing"),
     ("unknown", "stopped", ["register"], "missing"),
     ("unknown", "absent", [], "missing"),

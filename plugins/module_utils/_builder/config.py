@@ -47,13 +47,28 @@ def _registry(name: str, table: Any, files: dict[str, bytes]) -> Any:
     directory = "certs/" + re.sub(r"[^a-zA-Z0-9.-]+", "_", name)
     table = {**table}
     if table.get("ca"):
-        table["ca"] = [_carry(path, directory, f"CA of the registry {name}", files) for path in table["ca"]]
+        table["ca"] = [_carry(path, directory, f"CA of the registry {name}", files) for path in _paths(name, table)]
     if table.get("keypair"):
         table["keypair"] = [
             {part: _carry(pair[part], directory, f"{part} of the registry {name}", files) for part in ("key", "cert")}
-            for pair in table["keypair"]
+            for pair in _pairs(name, table)
         ]
     return table
+
+
+def _paths(name: str, table: Mapping[str, Any]) -> list[Any]:
+    if not isinstance(table["ca"], list):
+        raise ConfigError(f"ca of the registry {name} must be a list of files")
+    return table["ca"]
+
+
+def _pairs(name: str, table: Mapping[str, Any]) -> list[Any]:
+    pairs = table["keypair"]
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, Mapping) and pair.get("key") and pair.get("cert") for pair in pairs
+    ):
+        raise ConfigError(f"keypair of the registry {name} must be a list, each with the files key and cert")
+    return pairs
 
 
 def _carry(path: Any, directory: str, what: str, files: dict[str, bytes]) -> str:

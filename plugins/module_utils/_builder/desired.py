@@ -19,7 +19,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import C
 
 from . import config, flags, names, sizes
 from .instance import DOCKER_CONTAINER, Instance, NodeEntry
-from .spec import DEFAULT_IMAGE
+from .spec import DEFAULT_IMAGE, digests
 
 DEFAULT_CONFIG = "buildkitd.default.toml"
 PULL_POLICIES = ("auto", "always", "missing", "never")
@@ -80,9 +80,10 @@ def desired(name: str, stored: Optional[Instance], options: NodeOptions, endpoin
     endpoint: where a node goes that names none. store: the directory that may hold the user's default
     configuration, which applies to new nodes only. Raises ConfigError.
     """
-    if stored is None:
+    if stored is None or not stored.nodes:
         node = NodeEntry(name=names.next_node_name(name, ()), endpoint=options.endpoint or endpoint)
-        return Instance(name, DOCKER_CONTAINER, (_overlay(node, options, _default_config(store), new=True),))
+        nodes = (_overlay(node, options, _default_config(store), new=True),)
+        return Instance(name, DOCKER_CONTAINER, nodes) if stored is None else dataclasses.replace(stored, nodes=nodes)
     first, *others = stored.nodes
     if options.endpoint is not None and options.endpoint != first.endpoint:
         raise ConfigError(
@@ -100,7 +101,7 @@ def _default_config(store: str) -> Optional[dict[str, Any]]:
 def _overlay(node: NodeEntry, options: NodeOptions, default: Optional[Mapping[str, Any]], *, new: bool) -> NodeEntry:
     driver_opts = _driver_opts(node, options, new=new)
     document = options.config if options.config is not None else default
-    files = node.files if document is None else config.node_files(document) if document else {}
+    files = _files(node, document)
     stored = None if new else node.flags
     if options.flags is not None or new:
         words = options.flags or None
@@ -109,6 +110,14 @@ def _overlay(node: NodeEntry, options: NodeOptions, default: Optional[Mapping[st
         )
         stored = None if found is None else tuple(found)
     return dataclasses.replace(node, driver_opts=driver_opts, files=files, flags=stored)
+
+
+def _files(node: NodeEntry, document: Optional[Mapping[str, Any]]) -> Mapping[str, bytes]:
+    """A configuration that says what is stored already leaves the stored text, which may have been written by hand."""
+    if document is None:
+        return node.files
+    files = config.node_files(document) if document else {}
+    return node.files if digests(files) == digests(node.files) else files
 
 
 def _driver_opts(node: NodeEntry, options: NodeOptions, *, new: bool) -> dict[str, str]:

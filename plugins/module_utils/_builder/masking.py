@@ -13,9 +13,11 @@ from collections.abc import Mapping
 
 MASK = "********"
 _SMELLS = re.compile(
-    r"secret|token|passw|passphrase|credential|private|api_?key|access_?key|_key\b|auth", re.IGNORECASE
+    r"secret|token|passw|passphrase|credential|private|api_?key|access_?key|_key\b|auth|(?:\b|_)(?:pg)?pass(?:\b|_)|_pwd\b",
+    re.IGNORECASE,
 )
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# Up to the last @ of the authority: a password may hold one, written so or not.
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]+(?=@)")
 
 
 def is_secret_name(name: str) -> bool:

@@ -26,16 +26,16 @@ def observe(engine: Engine, entry: NodeEntry, *, pull: str, owner: Optional[str]
     name = container_name(entry.name)
     previous = containers.inspect(engine, previous_name(entry.name)) is not None
     found = _read(engine, name, wish)
-    if found is None and previous:
-        aside = _read(engine, previous_name(entry.name), wish)
-        found = aside and NodeState(aside.spec, "set aside", aside.container_id, aside.image_id, aside.body)
-        previous = False
+    aside = found is None and previous
+    if aside:
+        found = _read(engine, previous_name(entry.name), wish)
     image = images.inspect(engine, wish.image)
     return NodeObservation(
         entry=entry,
         wanted=wish,
         found=found,
-        previous=previous,
+        aside=aside,
+        previous=previous and not aside,
         volume=containers.inspect_volume(engine, volume_name(entry.name)) is not None,
         has_image=image is not None,
         newer=pull == "always" and found is not None and _is_newer(engine, wish.image, found.image_id),

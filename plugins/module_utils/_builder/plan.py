@@ -51,7 +51,8 @@ class NodeObservation:
     """One node: what is wanted, and all that was found of it.
 
     found:      None: there is no container.
-    previous:   a container that an interrupted re-creation had set aside.
+    aside:      what was found is what an interrupted re-creation had set aside, and not under its name.
+    previous:   besides what was found there is a container that had been set aside.
     volume:     whether the state volume exists.
     has_image:  whether the engine has an image of the wanted name.
     newer:      with pull=always: the image's name means another image now than what the container runs.
@@ -61,6 +62,7 @@ class NodeObservation:
     entry: NodeEntry
     wanted: ContainerSpec
     found: Optional[NodeState] = None
+    aside: bool = False
     previous: bool = False
     volume: bool = False
     has_image: bool = False
@@ -93,8 +95,10 @@ def plan(wish: Wish) -> list[Step]:
         return [*steps, *([Step("unregister", "", ("unwanted",))] if wish.stored else [])]
     steps = [step for node in wish.nodes for step in _reconcile(node, wish)]
     if wish.stored is None:
-        # As the CLI does: what is half made is known to the store, and removed with it.
-        steps.insert(0, Step("register", "", ("missing",)))
+        # As the CLI does: what is half made is known to the store, and removed with it. An image that cannot be had
+        # is found out before.
+        pulls = sum(step.verb == "pull" for step in steps)
+        steps.insert(pulls, Step("register", "", ("missing",)))
     elif wish.stored != wish.desired:
         # Last, so that a repair that fails leaves the old words beside the old container.
         steps.append(Step("register", "", entry_differences(wish.stored, wish.desired)))
@@ -109,7 +113,8 @@ def _remove(node: NodeObservation) -> list[Step]:
     steps = []
     if node.found:
         running = node.found.status in RUNNING
-        steps.append(Step("remove", node.entry.name, ("unwanted",), BUILDS if running else NONE))
+        verb = "discard" if node.aside else "remove"
+        steps.append(Step(verb, node.entry.name, ("unwanted",), BUILDS if running else NONE))
     if node.previous:
         steps.append(Step("discard", node.entry.name, ("left over",)))
     if node.volume:
@@ -125,10 +130,9 @@ def _reconcile(node: NodeObservation, wish: Wish) -> list[Step]:
         return [*_pull(node, wish), Step("create", name, ("missing",)), Step("start", name, ("created",))]
     steps = []
     running = found.status in RUNNING
-    if found.status == "set aside":
+    if node.aside:
         # Its re-creation was interrupted; it is what the builder has, so it is put back and then looked at.
         steps.append(Step("restore", name, ("left over",)))
-        running = False
     elif node.previous:
         steps.append(Step("discard", name, ("left over",)))
     if wish.state == "stopped" and running:

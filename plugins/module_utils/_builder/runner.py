@@ -21,6 +21,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client i
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuilderError, BuildxError, EngineError
 
 from . import container
+from .instance import NodeEntry
 from .names import container_name, volume_name
 from .plan import NodeObservation, Step, Wish, runs_afterwards
 from .spec import previous_name
@@ -137,15 +138,15 @@ class Runner:
         name, engine = container_name(node.entry.name), self._engines[node.entry.name]
         kept = node.found.body if node.found else {}
         containers.create(engine, name, container.create_body(node.wanted, kept))
-        self._put_files(node)
+        self._put_files(node.entry)
 
-    def _put_files(self, node: NodeObservation) -> None:
-        files = {f"buildkit/{path}": content for path, content in node.entry.files.items()}
+    def _put_files(self, entry: NodeEntry) -> None:
+        files = {f"buildkit/{path}": content for path, content in entry.files.items()}
         if files:
-            archive.write_tree(self._engines[node.entry.name], container_name(node.entry.name), "/etc", files)
+            archive.write_tree(self._engines[entry.name], container_name(entry.name), "/etc", files)
 
     def configure(self, step: Step) -> None:
-        self._put_files(self._nodes[step.node])
+        self._put_files(self._nodes[step.node].entry)
 
     def update(self, step: Step) -> None:
         limits = container.live_limits(self._nodes[step.node].wanted, step.why)
@@ -167,7 +168,23 @@ class Runner:
     def restart(self, step: Step) -> None:
         self._let_run(step.node)
         containers.restart(self._engines[step.node], container_name(step.node))
-        self.workers[step.node] = self._ready(step.node)
+        try:
+            self.workers[step.node] = self._ready(step.node)
+        except BuildxError as exc:
+            if self._put_back_files(step.node):
+                exc.details["rolled_back"] = True
+                exc.hint = f"The configuration that was there before is back. {exc.hint or ''}".strip()
+            raise
+
+    def _put_back_files(self, node: str) -> bool:
+        """The configuration that the store still has, and the daemon with it; whether there is another than this."""
+        entries = self._wish.stored.nodes if self._wish.stored else ()
+        before = next((entry for entry in entries if entry.name == node), None)
+        if before is None or not before.files or before.files == self._nodes[node].entry.files:
+            return False
+        self._put_files(before)
+        containers.restart(self._engines[node], container_name(node))
+        return True
 
     def _let_run(self, node: str) -> None:
         """A paused daemon cannot hear that it is to end."""
