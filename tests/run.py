@@ -197,11 +197,12 @@ class Tests:
         programs, count = self.programs("lint"), Count()
         home = str(self.scratch / "ansible-home")
         env = {"ANSIBLE_COLLECTIONS_PATH": str(self.scratch / "copy"), "ANSIBLE_HOME": home}
-        for command in (
+        commands: tuple[list[str], ...] = (
             ["ansible-lint", "--offline", "--profile", "production", "--strict"],
             ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "."],
             ["antsibull-changelog", "lint"],
-        ):
+        )
+        for command in commands:
             words = [str(programs / command[0]), *command[1:]]
             count.add(self.check("collection", words, cwd=self.copy, env=env, programs=programs))
         return count

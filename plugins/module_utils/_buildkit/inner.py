@@ -15,6 +15,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import B
 
 from .framing import OK, Deframer, frame, status_trailers
 from .http2.connection import Connection, DataReceived, HeadersReceived, Role, StreamReset
+from .http2.errors import ErrorCode
 from .service import Call, CallFactory, CallStatus, Code, Metadata, Service
 
 ANSWER = [(b":status", b"200"), (b"content-type", b"application/grpc")]
@@ -88,20 +89,22 @@ class InnerServer:
         factory = self.methods.get(path)
         self._connection.send_headers(event.stream_id, ANSWER)
         if factory is None:
-            self._refuse(event.stream_id, CallStatus(Code.UNIMPLEMENTED, f"unknown method {path}"))
+            self._end(event.stream_id, CallStatus(Code.UNIMPLEMENTED, f"unknown method {path}"))
             return
         try:
             call = factory(metadata_of(event.headers))
         except CallStatus as status:
-            self._refuse(event.stream_id, status)
+            self._end(event.stream_id, status)
             return
         call.wake = self._wake
         self._streams[event.stream_id] = _Stream(call)
         if event.end_stream:
             self._half_close(event.stream_id)
 
-    def _refuse(self, stream_id: int, status: CallStatus) -> None:
+    def _end(self, stream_id: int, status: CallStatus) -> None:
+        """End a call with its status; the daemon, which may still be sending, is told not to."""
         self._connection.send_headers(stream_id, status_trailers(status), end_stream=True)
+        self._connection.reset(stream_id, ErrorCode.NO_ERROR)
 
     def _feed(self, event: DataReceived) -> None:
         stream = self._streams.get(event.stream_id)
@@ -162,7 +165,7 @@ class InnerServer:
             self._connection.send_data(stream_id, part)
         if stream.status and (not stream.waiting or stream.status.code is not Code.OK):
             del self._streams[stream_id]
-            self._connection.send_headers(stream_id, status_trailers(stream.status), end_stream=True)
+            self._end(stream_id, stream.status)
             stream.call.cancel()
             return False
         return more and not stream.waiting

@@ -106,7 +106,7 @@ def broken(conn: Connection, raw: bytes) -> ProtocolError:
     with pytest.raises(ProtocolError) as caught:
         conn.receive(raw)
     fault = caught.value
-    kind, _, stream_id, payload = sent(conn)[-1]
+    kind, _unused, stream_id, payload = sent(conn)[-1]
     assert (kind, stream_id) == (frames.GOAWAY, 0)
     assert frames.TWO_WORDS.unpack_from(payload)[1] == fault.code
     assert conn.receive(request(101)) == []
@@ -116,7 +116,7 @@ def broken(conn: Connection, raw: bytes) -> ProtocolError:
 
 
 def kinds(conn: Connection) -> list[int]:
-    return [kind for kind, *_ in sent(conn)]
+    return [kind for kind, *_unused in sent(conn)]
 
 
 # How it begins
@@ -256,9 +256,9 @@ def test_content_is_cut_to_the_frames_of_the_peer() -> None:
     content = bytes(range(256)) * 200
     conn.send_data(1, memoryview(content), end_stream=True)
     out = sent(conn)
-    assert [len(payload) for *_, payload in out] == [20_000, 20_000, 11_200]
-    assert [flags for _, flags, *_ in out] == [0, 0, END_STREAM]
-    assert b"".join(payload for *_, payload in out) == content
+    assert [len(payload) for *_unused, payload in out] == [20_000, 20_000, 11_200]
+    assert [flags for _unused, flags, *_unused in out] == [0, 0, END_STREAM]
+    assert b"".join(payload for *_unused, payload in out) == content
 
 
 def test_header_lists_of_megabytes() -> None:
@@ -292,7 +292,7 @@ def test_what_is_drained_by_parts() -> None:
     conn.send_headers(1, ANSWER)
     conn.send_data(1, bytes(1000))
     whole = conn.pending
-    parts = [conn.data_to_send(300) for _ in range(5)]
+    parts = [conn.data_to_send(300) for _unused in range(5)]
     assert [len(part) for part in parts] == [300, 300, 300, whole - 900, 0]
     assert conn.pending == 0
 
@@ -731,7 +731,7 @@ def test_streams_that_end_give_back_what_they_hold() -> None:
             conn.receive(data(b"", stream_id, END_STREAM))
             conn.send_headers(stream_id, ANSWER, end_stream=True)
         conn.consumed(stream_id, 65_535)  # too late, and no error
-        updates += sum(frames.WORD.unpack(raw)[0] for kind, _, to, raw in sent(conn) if kind == 8 and to == 0)
+        updates += sum(frames.WORD.unpack(raw)[0] for kind, _unused, to, raw in sent(conn) if kind == 8 and to == 0)
     assert conn._receive_window + conn._credit == conn._connection_window
     assert updates > 90 * 65_535
 
@@ -753,7 +753,7 @@ def test_a_smaller_table_is_confirmed_once() -> None:
     conn.data_to_send()
     conn.send_headers(1, ANSWER)
     conn.send_headers(3, ANSWER)
-    assert [payload for *_, payload in sent(conn)] == [b"\x20" + encode(ANSWER), encode(ANSWER)]
+    assert [payload for *_unused, payload in sent(conn)] == [b"\x20" + encode(ANSWER), encode(ANSWER)]
 
 
 # Limits
@@ -761,7 +761,7 @@ def test_a_smaller_table_is_confirmed_once() -> None:
 
 def flood(conn: Connection, raw: bytes, times: int) -> ProtocolError:
     """`times` are taken, one more is not; the peer reads all answers."""
-    for _ in range(times):
+    for _unused in range(times):
         conn.receive(raw)
         conn.data_to_send()
     return broken(conn, raw)
@@ -828,7 +828,7 @@ def test_header_list_beyond_the_limit() -> None:
 def test_answers_that_nobody_reads() -> None:
     conn = server()
     times = connection.MAX_UNREAD_REPLIES // 17
-    for _ in range(times):
+    for _unused in range(times):
         conn.receive(ping())
         conn._idle_frames = 0  # the other limit
     with pytest.raises(ProtocolError, match="does not read") as caught:
@@ -838,7 +838,7 @@ def test_answers_that_nobody_reads() -> None:
 
 
 def run_long(turn: Callable[[], None]) -> None:
-    for _ in range(100_000):
+    for _unused in range(100_000):
         turn()
 
 

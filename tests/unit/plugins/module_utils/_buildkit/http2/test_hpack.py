@@ -93,11 +93,11 @@ EXAMPLES = {
     ),
 }
 NAMES = st.one_of(
-    st.sampled_from([name for name, _ in hpack.STATIC_TABLE]),
+    st.sampled_from([name for name, _unused in hpack.STATIC_TABLE]),
     st.binary(min_size=1, max_size=30),
     st.sampled_from([b"grpc-status", b"exclude-patterns"]),
 )
-VALUES = st.one_of(st.binary(max_size=300), st.sampled_from([value for _, value in hpack.STATIC_TABLE]))
+VALUES = st.one_of(st.binary(max_size=300), st.sampled_from([value for _unused, value in hpack.STATIC_TABLE]))
 LISTS = st.lists(st.tuples(NAMES, VALUES), max_size=20)
 
 

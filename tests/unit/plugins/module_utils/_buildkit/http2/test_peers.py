@@ -114,7 +114,7 @@ class Theirs:
 
 def settle(near: Ours | Theirs, far: Ours | Theirs) -> None:
     """Carry bytes until both are silent."""
-    for _ in range(10_000):
+    for _unused in range(10_000):
         there = near.give()
         if there:
             far.take(there)
@@ -365,7 +365,7 @@ def client() -> Connection:
     conn = Connection(Role.CLIENT)
     conn.start()
     conn.receive(frame(frames.SETTINGS, 0, 0))
-    for _ in range(3):
+    for _unused in range(3):
         conn.open_stream(REQUEST)
     return conn
 
