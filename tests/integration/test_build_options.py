@@ -169,7 +169,7 @@ def test_dockerfile(ready: Bench, context: Callable[..., Path], tmp_path: Path, 
     ],
     ids=["all but", "exception below", "the Dockerfile's own", "forms"],
 )
-def test_dockerignore(  # noqa: PLR0917 - a table's columns
+def test_dockerignore(
     ready: Bench,
     tmp_path: Path,
     ignore: str,
