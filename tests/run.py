@@ -187,7 +187,16 @@ class Tests:
         ask = [str(python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
         version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
         programs = self.programs(name)
-        command = [programs / "ansible-test", "sanity", "--venv", "--python", version, "--color", "no", *arguments]
+        command: list[str | Path] = [
+            programs / "ansible-test",
+            "sanity",
+            "--venv",
+            "--python",
+            version,
+            "--color",
+            "no",
+            *arguments,
+        ]
         path = f"{programs}{os.pathsep}{python.parent}{os.pathsep}{os.environ['PATH']}"
         return self.check(f"sanity-{name}", command, cwd=self.copy, env={"HOME": str(home), "PATH": path})
 
@@ -203,7 +212,7 @@ class Tests:
             ["antsibull-changelog", "lint"],
         )
         for command in commands:
-            words = [str(programs / command[0]), *command[1:]]
+            words: list[str | Path] = [programs / command[0], *command[1:]]
             count.add(self.check("collection", words, cwd=self.copy, env=env, programs=programs))
         return count
 
