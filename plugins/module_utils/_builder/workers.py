@@ -75,7 +75,8 @@ def wait_ready(
 
 def _failed(engine: Engine, node: str, what: str) -> BuilderError:
     log = containers.logs(engine, container_name(node))
-    tail = "\n".join(log[-15:])
+    # A daemon that was started again and again said the same each time.
+    tail = "\n".join(list(dict.fromkeys(line for line in log if line.strip()))[-15:])
     return BuilderError(
         f"the BuildKit daemon of the node {node} does not answer: {what}"
         + (f"\nIts last words:\n{tail}" if tail else ""),
