@@ -36,8 +36,8 @@ def node_files(document: Mapping[str, Any]) -> dict[str, bytes]:
         rewritten["registry"] = {name: _registry(name, table, files) for name, table in registries.items()}
     try:
         files[CONFIG_FILE] = toml.dumps(rewritten).encode()
-    except (TypeError, ValueError) as exc:
-        raise ConfigError(f"buildkitd_config cannot be written as TOML: {exc}") from exc
+    except ConfigError as exc:
+        raise ConfigError(f"buildkitd_config: {exc}") from exc
     return files
 
 

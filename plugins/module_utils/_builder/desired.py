@@ -103,7 +103,8 @@ def _overlay(node: NodeEntry, options: NodeOptions, default: Optional[Mapping[st
     document = options.config if options.config is not None else default
     files = _files(node, document)
     stored = None if new else node.flags
-    if options.flags is not None or new:
+    # Words that stand there already are kept: the rule below adds the entitlement again behind a flag it does not know.
+    if new or (options.flags is not None and tuple(options.flags) != node.flags):
         words = options.flags or None
         found = flags.with_entitlement(
             words, network=driver_opts.get("network", ""), config=config.document_of(files) or None
