@@ -232,7 +232,9 @@ class Build:
             from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend
 
             engine = self._task.engine()
-            services.append(FileSend({0: load.sink(engine, lambda: self._progress.local("importing to docker"))}))
+            name = self._request.image if kind == "docker" else None
+            sink = load.sink(engine, name, lambda: self._progress.local("importing to docker"))
+            services.append(FileSend({0: sink}))
         return services
 
     def _message(self, ref: str, session: str, kind: Optional[str], attrs: Mapping[str, str]) -> Any:

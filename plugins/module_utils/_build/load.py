@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Optional, Protocol
 
-from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import Metadata
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import CallStatus, Code, Metadata
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import images
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError, EngineError
@@ -25,8 +25,8 @@ QUIET_SECONDS = 3600
 class Step(Protocol):
     """How the load is shown among the steps of the build."""
 
-    def done(self) -> None:
-        """It is loaded."""
+    def done(self, *, cached: bool = False) -> None:
+        """It is loaded, or was there already."""
 
     def error(self, text: str) -> None:
         """It is not, for this reason."""
@@ -96,11 +96,26 @@ class EngineImport:
             self._wake()
 
 
-def sink(engine: Engine, step: Callable[[], Step]) -> Callable[[Metadata, Callable[[], None]], EngineImport]:
-    """A receive.SinkFactory that loads into an engine. step: shows the load as one more step of the build."""
+CONFIG_DIGEST = "exporter-md-containerimage.config.digest"
+
+
+def sink(
+    engine: Engine, name: Optional[str], step: Callable[[], Step]
+) -> Callable[[Metadata, Callable[[], None]], EngineImport]:
+    """A receive.SinkFactory that loads an image into an engine under its name.
+
+    step: shows the load as one more step of the build. An engine that has the very image under the name
+    is left alone: the daemon takes ALREADY_EXISTS for success (load.md, Algorithm 2).
+    """
 
     def make(metadata: Metadata, wake: Callable[[], None]) -> EngineImport:
-        del metadata
-        return EngineImport(engine, wake, step())
+        shown = step()
+        # Only the classic store's image id is the digest of the configuration.
+        wanted = metadata.get(CONFIG_DIGEST, ("",))[0]
+        found = images.inspect(engine, name) if name and wanted else None
+        if found is not None and found["Id"] == wanted:
+            shown.done(cached=True)
+            raise CallStatus(Code.ALREADY_EXISTS, f"the engine has {name}")
+        return EngineImport(engine, wake, shown)
 
     return make
