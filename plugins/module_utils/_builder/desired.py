@@ -56,10 +56,10 @@ def from_params(params: Mapping[str, Any], endpoint: Optional[str]) -> NodeOptio
     return NodeOptions(
         endpoint=endpoint,
         image=params.get("image"),
-        env=None if env is None else {_variable(name): plain_text(value) for name, value in env.items()},
+        env=None if env is None else {_variable(name): _value(name, value) for name, value in env.items()},
         memory=memory,
         config=params.get("buildkitd_config"),
-        flags=None if given is None else [str(flag) for flag in given],
+        flags=None if given is None else [_flag(flag) for flag in given],
     )
 
 
@@ -67,6 +67,20 @@ def _variable(name: Any) -> str:
     if not isinstance(name, str) or not name or "=" in name or "\0" in name:
         raise ConfigError(f"env: {name!r} cannot be the name of a variable")
     return name
+
+
+def _value(name: str, value: Any) -> str:
+    """A variable's value. A list or a dict in YAML is a slip of the pen, and would arrive as Python writes it."""
+    text = plain_text(value)
+    if isinstance(value, (list, dict)) or "\0" in text:
+        raise ConfigError(f"env: the value of {name} is no plain text")
+    return text
+
+
+def _flag(word: Any) -> str:
+    if isinstance(word, (list, dict)) or word is None or "\0" in str(word):
+        raise ConfigError(f"buildkitd_flags: {word!r} is no plain text")
+    return str(word)
 
 
 def plain_text(value: Any) -> str:
