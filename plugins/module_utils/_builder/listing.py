@@ -133,8 +133,3 @@ def broken_row(name: str, error: BuildxError) -> dict[str, Any]:
         "Nodes": [],
         "Err": str(error),
     }
-
-
-def container_summary(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a container's inspect that a result shows."""
-    return {"Id": found["Id"], "Name": found["Name"].lstrip("/"), "Status": found["State"]["Status"]}
