@@ -11,6 +11,7 @@ and a builder name of its own; what it leaves on the engine is removed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -103,6 +104,18 @@ class Bench:
         """A new name for an image, which is removed with the builder."""
         return f"{self.name}/{uuid.uuid4().hex[:8]}"
 
+    def files(self, image: str) -> set[str]:
+        """The paths of what is no directory in an image, which need not have a shell to list them."""
+        container = self.docker("create", image, "none").strip()
+        try:
+            archive = self.directory / "image.tar"
+            self.docker("export", "-o", str(archive), container)
+        finally:
+            self.docker("rm", container)
+        made = ("dev/", "etc/", "proc/", "sys/", ".dockerenv")  # by the engine, in every container
+        listed = self.run("tar", "-tf", str(archive)).stdout.splitlines()
+        return {line for line in listed if not line.startswith(made) and not line.endswith("/")}
+
     def row(self, name: str | None = None) -> dict[str, Any]:
         """What buildx_info says of this test's builder."""
         result = self.module("buildx_info", name=[name or self.name])
@@ -153,6 +166,16 @@ class Bench:
     def in_container(self, script: str, container: str | None = None) -> str:
         """What a shell in a container prints, by default in that of this test's first node."""
         return self.docker("exec", container or self.container, "sh", "-c", script)
+
+    @staticmethod
+    def runs(*command: str) -> bool:
+        """Whether a process of exactly this command runs: the lab's containers are seen in this machine's /proc."""
+        wanted = "".join(f"{word}\0" for word in command).encode()
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if process.read_bytes() == wanted:
+                    return True
+        return False
 
     def wait(self, what: str, condition: Callable[[], Any], seconds: float = 30) -> Any:
         """Wait until a condition holds, and return its value."""

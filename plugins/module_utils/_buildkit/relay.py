@@ -28,7 +28,9 @@ class Relay:
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
         self._directory = tempfile.mkdtemp(prefix="buildx-relay-")
-        self._path = os.path.join(self._directory, "s")
+        # A socket's name may have 107 bytes; that of a directory for temporary files may alone have more.
+        self._held = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._path = f"/proc/self/fd/{self._held}/s"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(self._path)
         self._listener.listen(4)
@@ -49,6 +51,7 @@ class Relay:
             with contextlib.suppress(OSError):
                 stream.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
+        os.close(self._held)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _accept(self) -> None:
