@@ -19,7 +19,10 @@ from __future__ import annotations
 import json
 import sys
 
-import docker
+try:
+    import docker
+except ImportError as error:
+    sys.exit(f"{error}: install the Python packages of requirements.txt for {sys.executable}")
 
 
 def leftovers(client, *names):
@@ -80,5 +83,8 @@ COMMANDS = {function.__name__: function for function in (leftovers, clean, conta
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         sys.exit(__doc__)
-    answer = COMMANDS[sys.argv[1]](docker.from_env(), *sys.argv[2:])
+    try:
+        answer = COMMANDS[sys.argv[1]](docker.from_env(), *sys.argv[2:])
+    except docker.errors.DockerException as error:
+        sys.exit(f"the engine: {error}")
     print(answer if sys.argv[1] == "run" else json.dumps(answer))

@@ -32,8 +32,10 @@ OLDEST_PYTHON = (3, 11)
 OLDEST_GO = (1, 26)
 # Compilers' caches, a Debian root, an environment: what an empty machine needs, with some air.
 COLD_BYTES = 7 << 30
-# Of essential Debian packages; named because a small container may lack them.
-_PROGRAMS = ("apt-get", "apt-config", "dpkg", "unshare", "nsenter", "setsid")
+# Every Debian has them, but a container may not, and after a plain `su` the PATH lacks /usr/sbin.
+_PROGRAMS = ("apt-get", "apt-config", "dpkg", "mount", "nsenter", "pivot_root", "setsid", "unshare")
+
+NOT_PRIVILEGED = "engine: it cannot run a privileged container; the demo starts one of its own"
 
 Say = Callable[[str], None]
 
@@ -70,7 +72,7 @@ def look(say: Say, undo: ExitStack) -> Found:
     if not pull(engine, names.BUILDKIT_IMAGE, say, undo):
         return Found(engine)
     if not runs_privileged(engine):
-        say("engine: it cannot run a privileged container; the demo starts one of its own")
+        say(NOT_PRIVILEGED)
         return Found(None)
     return Found(engine, has_image=True)
 
@@ -147,7 +149,7 @@ def _root_and_debian() -> Iterator[str]:
         yield "root, to make and run an engine or an image (an engine that already has or pulls the image needs none)"
     lacks = [program for program in _PROGRAMS if not shutil.which(program)]
     if lacks:
-        yield f"the programs {', '.join(lacks)}: Debian 12 or newer has them"
+        yield f"on the PATH {', '.join(lacks)}: Debian 12 has them, in /usr/bin and /usr/sbin"
     try:
         apt.debian_source()
     except (LabError, OSError) as error:

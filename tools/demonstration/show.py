@@ -25,7 +25,7 @@ from tests.lab.venvs import environment
 from . import names
 from .engine import Engine, EngineError
 from .look import RefusalError, look, missing, remove
-from .stage import Stage, set_stage
+from .stage import Hands, Stage, set_stage
 
 INTERRUPTED = 130
 # How long Ansible may take to end after an interrupt before it is killed.
@@ -57,10 +57,16 @@ def demonstrate(places: Places, progress: Progress, undo: ExitStack) -> int:
     if lacks:
         raise RefusalError("this machine lacks\n" + "\n".join(f"  - {line}" for line in lacks))
     work = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="buildfleet-demo-")))
-    with progress.heartbeat(), ThreadPoolExecutor(max_workers=1) as pool:
+    with progress.heartbeat(), ThreadPoolExecutor(max_workers=2) as pool:
         installing = pool.submit(environment, "dev", places, progress)
-        stage = set_stage(found, work, places, progress, undo)
-        programs = installing.result() / "bin"
+        try:
+            stage = set_stage(found, Hands(places, progress, undo, pool, work))
+            programs = installing.result() / "bin"
+        except (LabError, EngineError) as error:
+            progress.print(
+                f"failed: {str(error).splitlines()[0]}; what else is under way is finished, for the next time"
+            )
+            raise
     undo.callback(_remove_everything, stage.engine, progress)
     progress.print("playbook: playbooks/demo.yml")
     status = _play(stage, work, places.checkout, programs)

@@ -27,7 +27,7 @@ from tests.lab.roots import engine_root
 
 from . import names
 from .engine import Engine
-from .look import Found, pull, remove, runs_privileged
+from .look import NOT_PRIVILEGED, Found, pull, remove, runs_privileged
 
 INSTANCE = "demo"
 
@@ -41,36 +41,51 @@ class Stage:
     own: bool
 
 
-def set_stage(found: Found, work: Path, places: Places, progress: Progress, undo: ExitStack) -> Stage:
+@dataclass(frozen=True)
+class Hands:
+    """What every part works with. pool: for what can be made meanwhile."""
+
+    places: Places
+    progress: Progress
+    undo: ExitStack
+    pool: ThreadPoolExecutor
+    work: Path
+
+    @property
+    def cache(self) -> Cache:
+        return Cache(self.places.cache)
+
+
+def set_stage(found: Found, hands: Hands) -> Stage:
     """Make what was not found. Raises LabError, EngineError."""
-    cache = Cache(places.cache)
-    if found.engine and not found.has_image:
-        undo.callback(remove, found.engine.remove_image, names.BUILDKIT_IMAGE, progress.print)
-        _load_buildkit(found.engine, work, cache, progress)
-        if not runs_privileged(found.engine):
-            progress.print("engine: it cannot run a privileged container; the demo starts one of its own")
-            found = Found(None)
-    if found.engine:
-        return Stage(found.engine, _root_archive(found.engine, work, progress, undo), own=False)
-    return _own_stage(places, cache, progress, undo)
+    engine = found.engine
+    if engine and not found.has_image:
+        hands.undo.callback(remove, engine.remove_image, names.BUILDKIT_IMAGE, hands.progress.print)
+        _load_buildkit(engine, hands)
+        if not runs_privileged(engine):
+            hands.progress.print(NOT_PRIVILEGED)
+            engine = None
+    if engine:
+        return Stage(engine, _root_archive(engine, hands), own=False)
+    return _own_stage(hands)
 
 
-def _own_stage(places: Places, cache: Cache, progress: Progress, undo: ExitStack) -> Stage:
+def _own_stage(hands: Hands) -> Stage:
     """An engine of the lab for this demo alone, beside the one of `make lab`, with a registry to pull from."""
+    places, progress, cache = hands.places, hands.progress, hands.cache
     instance = Instance(places, INSTANCE)
     lock = places.state / f"{INSTANCE}.lock"
-    undo.enter_context(exclusive(lock, lambda: progress.print("waiting for another demo of this checkout")))
+    hands.undo.enter_context(exclusive(lock, lambda: progress.print("waiting for another demo of this checkout")))
     _require_mmdebstrap(progress)
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        making = pool.submit(buildkit_image, BUILDKIT_VERSION, DEFAULT_TAG, cache, progress)
-        with progress.step("engine root") as step:
-            root = engine_root(cache, step)
-        base = base_image(root, cache, progress)
-        undo.callback(_destroy, instance)
-        with changing(places), progress.step("engine of the demo") as step:
-            instance.destroy()  # what a demo that was killed may have left
-            instance.start(root, step)
-        image = making.result()
+    making = hands.pool.submit(buildkit_image, BUILDKIT_VERSION, DEFAULT_TAG, cache, progress)
+    with progress.step("engine root") as step:
+        root = engine_root(cache, step)
+    base = base_image(root, cache, progress)
+    hands.undo.callback(_destroy, instance)
+    with changing(places), progress.step("engine of the demo") as step:
+        instance.destroy()  # what a demo that was killed may have left
+        instance.start(root, step)
+    image = making.result()
     with changing(places), progress.step("registry of the demo") as step:
         instance.fill_registry([image, base], step)
         instance.prove(step)
@@ -88,13 +103,13 @@ def _require_mmdebstrap(progress: Progress) -> None:
         apt.require_program("mmdebstrap", "mmdebstrap", step)
 
 
-def _load_buildkit(engine: Engine, work: Path, cache: Cache, progress: Progress) -> None:
+def _load_buildkit(engine: Engine, hands: Hands) -> None:
     """Make BuildKit's image and bring it into an engine that could not pull it."""
-    _require_mmdebstrap(progress)
-    image = buildkit_image(BUILDKIT_VERSION, DEFAULT_TAG, cache, progress)
-    with progress.step("image") as step:
+    _require_mmdebstrap(hands.progress)
+    image = buildkit_image(BUILDKIT_VERSION, DEFAULT_TAG, hands.cache, hands.progress)
+    with hands.progress.step("image") as step:
         step.say(f"loading {names.BUILDKIT_IMAGE} into the engine")
-        archive = work / "buildkit.tar"
+        archive = hands.work / "buildkit.tar"
         _save(image, archive)
         engine.load(archive)
         archive.unlink()
@@ -119,17 +134,17 @@ def _hex(text: str) -> str:
     return text.removeprefix("sha256:")
 
 
-def _root_archive(engine: Engine, work: Path, progress: Progress, undo: ExitStack) -> Path:
+def _root_archive(engine: Engine, hands: Hands) -> Path:
     """A tar file with busybox in it: out of an image where one can be had, else out of Debian's package."""
-    with progress.step("root archive") as step:
-        if pull(engine, names.BASE_IMAGE, step.say, undo):
-            archive = work / "root.tar"
+    with hands.progress.step("root archive") as step:
+        if pull(engine, names.BASE_IMAGE, step.say, hands.undo):
+            archive = hands.work / "root.tar"
             engine.export(names.BASE_IMAGE, archive)
             return archive
         step.say("taking busybox out of Debian's package")
-        root = _unpack_package("busybox-static", work / "package", step)
+        root = _unpack_package("busybox-static", hands.work / "package", step)
     # A cache of its own: an entry made from the work directory would never be found again.
-    return base_image(root, Cache(work / "cache"), progress).layers[0].archive
+    return base_image(root, Cache(hands.work / "cache"), hands.progress).layers[0].archive
 
 
 def _unpack_package(package: str, directory: Path, step: Step) -> Path:
