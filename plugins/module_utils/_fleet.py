@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _probe as probing
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import listing
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.workers import Workers
-from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuilderError, BuildxError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuilderError, BuildxError, StoreError
 from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Task
 from ansible_collections.buildfleet.buildx.plugins.module_utils._tunnels import EngineDialer
 
@@ -30,22 +30,40 @@ def unknown_builder(task: Task, name: str) -> BuilderError:
     return BuilderError(f'no builder "{name}" found', hint=f"There are: {', '.join(known(task))}.")
 
 
-def select(task: Task, names: Optional[Sequence[str]]) -> list[str]:
-    """The builders asked for, all of them for None. Raises BuilderError for one that does not exist."""
+def _select(task: Task, names: Sequence[str]) -> list[str]:
     everything = known(task)
-    if names is None:
-        return everything
     for name in names:
         if name not in everything and name.lower() not in everything:
             raise unknown_builder(task, name)
     return [name if name in everything else name.lower() for name in names]
 
 
-def rows(task: Task, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of builders in the order of `docker buildx ls`: what failed as a whole comes last."""
-    current = task.current_builder().lower()
-    found = [_row(task, name, current=name.lower() == current) for name in names]
-    return sorted(found, key=lambda row: "Err" in row)
+def current(task: Task, warn: Optional[Callable[[str], None]] = None) -> str:
+    """Name of the builder that is used when none is named; "" when the selection cannot be read.
+
+    The CLI then does nothing at all; a listing is what somebody looks at who wants to know what is wrong.
+    """
+    try:
+        return task.current_builder()
+    except StoreError as exc:
+        if warn is not None:
+            warn(f"{exc}. {exc.hint or ''}".rstrip())
+        return ""
+
+
+def rows(task: Task, names: Optional[Sequence[str]]) -> list[dict[str, Any]]:
+    """The rows of builders, of all of them for None. Raises BuilderError for a name that does not exist.
+
+    In the order of `docker buildx ls`: those of the store by their names as they were typed, then the contexts, and
+    what failed as a whole last.
+    """
+    selected = current(task).lower()
+    wanted = known(task) if names is None else _select(task, names)
+    found = [(name, _row(task, name, current=name.lower() == selected)) for name in wanted]
+    if names is None:
+        stored = task.store.names()
+        found.sort(key=lambda pair: (pair[0] not in stored, pair[1]["Name"]))
+    return sorted((row for _name, row in found), key=lambda row: "Err" in row)
 
 
 def _row(task: Task, name: str, *, current: bool) -> dict[str, Any]:

@@ -30,7 +30,12 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.plan im
     Wish,
     plan,
 )
-from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuilderError, BuildxError, ConfigError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import (
+    BuilderError,
+    BuildxError,
+    ConfigError,
+    StoreError,
+)
 from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Task
 
 BOOT_SECONDS = 60.0
@@ -79,9 +84,16 @@ def _wish(
         desired=target,
         pull=params["pull"],
         select=params["use"],
-        selected=(task.store.current(task.contexts.key()) or "").lower() == name,
+        selected=_is_selected(task, name),
         nodes=tuple(_observe(task, name, node, params["pull"]) for node in target.nodes),
     )
+
+
+def _is_selected(task: Task, name: str) -> bool:
+    try:
+        return (task.store.current(task.contexts.key()) or "").lower() == name
+    except StoreError:
+        return False  # what cannot be read selects nothing, and `use` writes it anew
 
 
 def _observe(task: Task, builder: str, node: NodeEntry, pull: str) -> NodeObservation:

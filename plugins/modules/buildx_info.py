@@ -140,7 +140,8 @@ builders:
           description: The labels of the daemon's worker.
           type: dict
 current:
-  description: Name of the builder that is used when none is named.
+  description:
+    - Name of the builder that is used when none is named. Empty, with a warning, when the store's selection cannot be read.
   returned: success
   type: str
   sample: default
@@ -151,7 +152,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _argspec
-from ansible_collections.buildfleet.buildx.plugins.module_utils._fleet import rows, select
+from ansible_collections.buildfleet.buildx.plugins.module_utils._fleet import current, rows
 from ansible_collections.buildfleet.buildx.plugins.module_utils._module import run_module
 from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Task
 
@@ -162,8 +163,8 @@ if TYPE_CHECKING:
 def report(module: AnsibleModule) -> Mapping[str, object]:
     """The body of the module."""
     with Task(module) as task:
-        wanted = select(task, module.params["name"])
-        return {"changed": False, "builders": rows(task, wanted), "current": task.current_builder()}
+        builders = rows(task, module.params["name"])
+        return {"changed": False, "builders": builders, "current": current(task, module.warn)}
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _platforms as platforms
+from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import MissingLibrary
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import containers
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError
@@ -58,6 +59,8 @@ def _node(node: NodeEntry, driver: str, engine: EngineOf, probe: ProbeOf) -> dic
         if inspect is not None and row["Status"] == "running":
             _refuse_silent(inspect)
             row.update(running(probe(reached)(inspect, PROBE_SECONDS), node))
+    except MissingLibrary:
+        raise  # nothing is wrong with the node
     except BuildxError as exc:
         row.update(Status="error", Err=str(exc))
     return row
@@ -108,6 +111,8 @@ def context_row(
     try:
         nodes, trouble = [{"Name": name, "Endpoint": name, **running(workers())}], {}
         driver = "docker"
+    except MissingLibrary:
+        raise
     except BuildxError as exc:
         # As `ls`: without an answer not even the driver is known.
         nodes, trouble, driver = [{"Name": "", "Endpoint": ""}], {"Err": str(exc)}, ""
