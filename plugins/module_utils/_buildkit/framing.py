@@ -42,6 +42,11 @@ class Deframer:
         del buffer[:start]
         return messages
 
+    @property
+    def partial(self) -> bool:
+        """Whether a message has begun that is not whole yet."""
+        return bool(self._buffer)
+
 
 def status_trailers(status: CallStatus) -> list[tuple[bytes, bytes]]:
     """The trailers that end a call."""
@@ -58,3 +63,10 @@ def percent_encoded(text: str) -> bytes:
     """gRPC's encoding of a message in a header: printable ASCII but `%` stays, each other byte is %XX."""
     raw = text.encode("utf-8", "replace")
     return b"".join(bytes([byte]) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in raw)
+
+
+def percent_decoded(raw: bytes) -> str:
+    """The text of a message in a header."""
+    from urllib.parse import unquote
+
+    return unquote(raw.decode("latin-1"))

@@ -19,6 +19,8 @@ from .http2.errors import ErrorCode
 from .service import Call, CallFactory, CallStatus, Code, Metadata, Service
 
 ANSWER = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+OF_A_CALL = (CallStatus, BuildxError, OSError)
+"""What ends one call, and not the session."""
 HELD = 4 << 20
 """Bytes that a call may hold unworked before the daemon is no longer given room to send more."""
 
@@ -32,6 +34,11 @@ class _Stream:
         self.waiting = bytearray()
         self.owed = 0
         self.status: Optional[CallStatus] = None
+
+    def half_close(self) -> None:
+        if self.messages.partial:
+            raise PeerProtocolError("the call ended within a message")
+        self.call.half_close()
 
 
 class InnerServer:
@@ -81,9 +88,8 @@ class InnerServer:
         self._streams.clear()
 
     def _open(self, event: HeadersReceived) -> None:
-        if event.stream_id in self._streams:
-            if event.end_stream:
-                self._half_close(event.stream_id)
+        if event.trailers:
+            self._half_close(event.stream_id)
             return
         path = dict(event.headers[:8]).get(b":path", b"").decode("latin-1")
         factory = self.methods.get(path)
@@ -93,8 +99,8 @@ class InnerServer:
             return
         try:
             call = factory(metadata_of(event.headers))
-        except CallStatus as status:
-            self._end(event.stream_id, status)
+        except OF_A_CALL as exc:
+            self._end(event.stream_id, _status_of(exc))
             return
         call.wake = self._wake
         self._streams[event.stream_id] = _Stream(call)
@@ -124,18 +130,14 @@ class InnerServer:
     def _half_close(self, stream_id: int) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.status:
-            self._guard(stream, stream.call.half_close)
+            self._guard(stream, stream.half_close)
 
     def _guard(self, stream: _Stream, act: Callable[[], None]) -> None:
         """A call ends with the status that its service gives; an error of ours is told to the daemon as well."""
         try:
             act()
-        except CallStatus as status:
-            stream.status = status
-        except PeerProtocolError as exc:
-            stream.status = CallStatus(Code.INTERNAL, str(exc))
-        except (BuildxError, OSError) as exc:
-            stream.status = CallStatus(Code.UNKNOWN, str(exc))
+        except OF_A_CALL as exc:
+            stream.status = _status_of(exc)
 
     def _settle(self, stream_id: int, stream: _Stream) -> None:
         """Give room for as much as was worked on."""
@@ -163,12 +165,18 @@ class InnerServer:
             part = bytes(stream.waiting[:room])
             del stream.waiting[:room]
             self._connection.send_data(stream_id, part)
-        if stream.status and (not stream.waiting or stream.status.code is not Code.OK):
+        if stream.status and not stream.waiting:  # cut within a message, the peer would not see the status
             del self._streams[stream_id]
             self._end(stream_id, stream.status)
             stream.call.cancel()
             return False
         return more and not stream.waiting
+
+
+def _status_of(exc: Exception) -> CallStatus:
+    if isinstance(exc, CallStatus):
+        return exc
+    return CallStatus(Code.INTERNAL if isinstance(exc, PeerProtocolError) else Code.UNKNOWN, str(exc))
 
 
 def metadata_of(headers: list[tuple[bytes, bytes]]) -> Metadata:

@@ -45,7 +45,7 @@ class FileSend:
     """The service; `sinks`: index of an exporter in the request → what takes its result."""
 
     def __init__(self, sinks: Mapping[int, SinkFactory]) -> None:
-        self._sinks = sinks
+        self._sinks = {str(index): factory for index, factory in sinks.items()}
 
     def methods(self) -> Mapping[str, CallFactory]:
         return {METHOD: self._receive}
@@ -53,7 +53,7 @@ class FileSend:
     def _receive(self, metadata: Metadata) -> Call:
         # Before 0.13 there is one exporter only, and no id (wire §2.9).
         exporter = (metadata.get(EXPORTER_ID) or ("0",))[0]
-        factory = self._sinks.get(int(exporter)) if exporter.isdigit() else None
+        factory = self._sinks.get(exporter)
         if factory is None:
             raise CallStatus(Code.INVALID_ARGUMENT, f"nothing here takes the result of exporter {exporter}")
         return ReceivedStream(metadata, factory)

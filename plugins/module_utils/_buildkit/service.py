@@ -90,10 +90,18 @@ class UnaryCall(Call):
 
     def __init__(self, answer: Callable[[bytes], bytes]) -> None:
         self._answer = answer
+        self._asked = False
         self._reply: list[bytes] = []
 
     def receive(self, message: bytes) -> None:
+        if self._asked:
+            raise CallStatus(Code.INTERNAL, "more than one message in a unary call")
+        self._asked = True
         self._reply.append(self._answer(message))
+
+    def half_close(self) -> None:
+        if not self._asked:
+            raise CallStatus(Code.INTERNAL, "no message in a unary call")
 
     def produce(self, budget: int) -> list[bytes]:
         del budget

@@ -12,6 +12,8 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import P
 
 TAG = 0x0A
 """Field 1, length-delimited: the same in every BytesMessage of the protocol."""
+LONGEST = 5
+"""Bytes of a length: 35 bits are far beyond any message; without an end a peer could make a number of megabytes."""
 
 
 def varint(number: int) -> bytes:
@@ -32,14 +34,11 @@ def decode_bytes_message(message: bytes) -> bytes:
     """The data of a BytesMessage, b"" of an empty one. Raises PeerProtocolError on anything else."""
     if not message:
         return b""
-    length = shift = 0
-    position = 1
-    while position < len(message):
-        byte = message[position]
-        length |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
+    length = 0
+    for position, byte in enumerate(message[1 : 1 + LONGEST], 1):
+        length |= (byte & 0x7F) << 7 * (position - 1)
         if byte < 0x80:
-            break
-    if message[0] != TAG or position + length != len(message):
-        raise PeerProtocolError("a message of the session is no BytesMessage")
-    return message[position:]
+            if message[0] != TAG or position + 1 + length != len(message):
+                break
+            return message[position + 1 :]
+    raise PeerProtocolError("a message of the session is no BytesMessage")
