@@ -69,7 +69,7 @@ class Engine:
 
     def pull(self, name: str) -> None:
         """Pull an image. Raises EngineError when that fails."""
-        repository, _, tag = name.rpartition(":")
+        repository, _colon, tag = name.rpartition(":")
         query = urlencode({"fromImage": repository, "tag": tag})
         _raise_told_failure(self._call("POST", f"/images/create?{query}", timeout=PULL_SECONDS))
 

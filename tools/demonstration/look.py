@@ -176,7 +176,9 @@ def _space(places: Places) -> Iterator[str]:
     """Only while the cache is empty; afterwards little is added."""
     if (places.cache / "roots").exists() and (places.cache / "go").exists():
         return
-    directory = next(path for path in (places.cache, *places.cache.parents) if path.exists())
+    directory = places.cache
+    while not directory.exists():
+        directory = directory.parent
     free = shutil.disk_usage(directory).free
     if free < COLD_BYTES:
         yield f"{COLD_BYTES >> 30} GiB of free space below {directory}; there are {free / (1 << 30):.1f}"
