@@ -108,11 +108,16 @@ class Client:
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
-        """Turn grpc's errors into BuildkitError; details.code is the status' name, `what` completes "could not …"."""
+        """Turn grpc's errors into BuildkitError; details.code is the status' name, `what` completes "could not …".
+
+        A way that could not be opened is an error of its own, and is told as it is.
+        """
         grpc = require("grpc")
         try:
             yield
         except grpc.RpcError as exc:
+            if self._relay is not None and self._relay.failure is not None:
+                raise self._relay.failure from exc
             raise BuildkitError(f"could not {what}: {self.words(exc)}", code=exc.code().name) from exc
 
     def words(self, exc: Any) -> str:

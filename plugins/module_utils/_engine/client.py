@@ -15,7 +15,7 @@ from typing import Any, Optional
 from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import require
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError, EngineUnreachable
 
-from .contexts import Target
+from .contexts import Target, Tls
 
 
 class Engine:
@@ -49,10 +49,7 @@ class Engine:
     def _connect(self) -> Any:
         docker = require("docker")
         target = self.target
-        tls: object = False
-        if target.tls is not None:
-            pair = (target.tls.cert, target.tls.key) if target.tls.cert else None
-            tls = docker.tls.TLSConfig(client_cert=pair, ca_cert=target.tls.ca, verify=target.tls.verify)
+        tls: object = _tls_config(docker, target.tls) if target.tls else False
         with self.errors("reach the engine"):
             return docker.APIClient(
                 base_url=target.host,
@@ -97,6 +94,19 @@ class Engine:
             raise EngineUnreachable(
                 f"could not {what}: no Docker engine answers at {self.target.host}: {words}", hint=hint
             ) from exc
+
+
+def _tls_config(docker: Any, tls: Tls) -> object:
+    class Config(docker.tls.TLSConfig):  # type: ignore[misc]  # docker is imported late
+        def configure_client(self, client: Any) -> None:
+            super().configure_client(client)
+            adapter = client.get_adapter("https://engine")
+            send = adapter.send
+            # requests lets $REQUESTS_CA_BUNDLE win over what a session was told of certificates.
+            adapter.send = lambda request, **how: send(request, **{**how, "verify": client.verify})
+
+    tls.check()
+    return Config(client_cert=(tls.cert, tls.key) if tls.cert else None, ca_cert=tls.ca, verify=tls.verify)
 
 
 def _innermost(exc: BaseException) -> str:

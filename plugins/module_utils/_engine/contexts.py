@@ -33,6 +33,12 @@ class Tls(NamedTuple):
     cert: Optional[str] = None
     key: Optional[str] = None
 
+    def check(self) -> None:
+        """Raises ConfigError for a file that is not there; libraries say so without its name."""
+        for path in (self.ca, self.cert, self.key):
+            if path and not os.path.isfile(path):
+                raise ConfigError(f"the file {path} for TLS with the engine is not there")
+
 
 class Target(NamedTuple):
     """An engine that can be connected to. host is a URL, timeout seconds per answer of the API."""

@@ -40,6 +40,8 @@ def open_socket(target: Target) -> socket.socket:
             return _unix(url.netloc + url.path, target.timeout)
         if url.scheme == "ssh":
             return _ssh(target.host)
+        if target.tls is not None:
+            target.tls.check()
         plain = socket.create_connection((url.hostname, url.port or 2375), timeout=target.timeout)
         if target.tls is None:
             return plain

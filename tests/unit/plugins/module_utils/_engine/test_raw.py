@@ -16,7 +16,11 @@ from hypothesis import strategies as st
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import raw
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.contexts import Target, Tls
-from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError, EngineUnreachable
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import (
+    ConfigError,
+    EngineError,
+    EngineUnreachable,
+)
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # a socket left open
 
@@ -243,9 +247,9 @@ def test_an_unknown_certificate_is_refused(certificate: tuple[str, str]) -> None
 
 
 def test_a_missing_certificate_leaves_no_socket_behind(certificate: tuple[str, str]) -> None:
-    """An open socket would be a ResourceWarning, which is an error here."""
+    """And it is named. An open socket would be a ResourceWarning, which is an error here."""
     port = tls_engine(certificate)
-    with pytest.raises(EngineUnreachable, match="No such file"):
+    with pytest.raises(ConfigError, match=r"/no/cert\.pem"):
         raw.open_socket(Target(f"tcp://localhost:{port}", tls=Tls(True, cert="/no/cert.pem", key="/no/key.pem")))
 
 
