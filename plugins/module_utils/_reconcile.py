@@ -30,6 +30,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.plan im
     Wish,
     plan,
 )
+from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import require
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import (
     BuilderError,
     BuildxError,
@@ -49,6 +50,10 @@ def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Cal
     name = names.normalize_builder(params["name"])
     if params["wait_timeout"] <= 0:
         raise ConfigError("wait_timeout must be more than 0")
+    if params["state"] == "started":
+        # Told before a container is made that cannot be asked whether it is ready.
+        require("grpc")
+        require("google.protobuf")
     endpoint = task.contexts.endpoint(params["endpoint"]) if params["endpoint"] else None
     options = desires.from_params(params, endpoint)
     with _reconciling(task, name, check_mode=check_mode):
