@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import shutil
 import socket
 import tempfile
@@ -71,14 +70,24 @@ class Relay:
 
 
 def _pump(near: socket.socket, far: socket.socket) -> None:
-    """Copy both ways in one thread until one side ends; then both are closed."""
-    with near, far, selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
-        selector.register(near, selectors.EVENT_READ, far)
-        selector.register(far, selectors.EVENT_READ, near)
+    """Copy both ways until one side ends; then both are closed.
+
+    A thread each way: a side that does not read until it is read must not stop the other way.
+    """
+    with near, far:
+        back = threading.Thread(target=_copy, args=(far, near), name="relay-pump", daemon=True)
+        back.start()
+        _copy(near, far)
+        back.join()
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
         while True:
-            for key, _events in selector.select():
-                source: socket.socket = key.fileobj  # type: ignore[assignment]  # only sockets are registered
-                data = source.recv(256 << 10)
-                if not data:
-                    return
-                key.data.sendall(data)
+            data = source.recv(256 << 10)
+            if not data:
+                break
+            sink.sendall(data)
+    for side in (source, sink):
+        with contextlib.suppress(OSError):
+            side.shutdown(socket.SHUT_RDWR)

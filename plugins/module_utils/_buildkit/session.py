@@ -26,7 +26,7 @@ from typing import Optional
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildkitError, PeerProtocolError
 
 from .dial import Dialer
-from .framing import Deframer, frame
+from .framing import Deframer, frame, percent_decoded
 from .http2.connection import (
     Connection,
     DataReceived,
@@ -64,6 +64,7 @@ class Session:
         self._waker, self._woken = os.pipe()
         os.set_blocking(self._waker, False)
         os.set_blocking(self._woken, False)
+        self._waking = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
         self.failure: Optional[BuildkitError] = None
@@ -83,12 +84,15 @@ class Session:
         self._wake()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS * 3)
-        self._inner.cancel()
+        if self._thread.is_alive():
+            return  # it waits for a file system that does not answer; what it uses must not be pulled away
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        for descriptor in (self._waker, self._woken):
-            os.close(descriptor)
+        with self._waking:
+            for descriptor in (self._waker, self._woken) if self._woken >= 0 else ():
+                os.close(descriptor)
+            self._waker = self._woken = -1
 
     def _request_headers(self) -> list[tuple[bytes, bytes]]:
         headers = [
@@ -105,9 +109,13 @@ class Session:
         return headers + [(b"x-docker-expose-session-grpc-method", path.encode()) for path in self._inner.methods]
 
     def _wake(self) -> None:
-        """May be called from any thread: something has to be said without a byte having arrived."""
-        with contextlib.suppress(OSError):  # a full pipe wakes as well; a closed one needs no waking
-            os.write(self._woken, b"\0")
+        """May be called from any thread: something has to be said without a byte having arrived.
+
+        Even after the end, when the number of the closed pipe may be that of another file.
+        """
+        with self._waking, contextlib.suppress(BlockingIOError):  # a full pipe wakes as well
+            if self._woken >= 0:
+                os.write(self._woken, b"\0")
 
     # The loop; everything below runs in the session's thread.
 
@@ -118,6 +126,9 @@ class Session:
             self.failure = exc
         except OSError as exc:
             self.failure = BuildkitError(f"the connection of the session broke: {exc}")
+        except Exception as exc:
+            self.failure = BuildkitError(f"the session broke: {exc!r}")
+            raise  # a bug, whose traceback belongs on stderr
         finally:
             self._inner.cancel()
             if self._socket is not None:
@@ -192,16 +203,17 @@ class Session:
                 for message in self._messages.feed(event.data):
                     self._inner.receive(decode_bytes_message(message))
             elif isinstance(event, HeadersReceived) and event.end_stream:
-                return self._ended(event)
-            elif isinstance(event, (StreamReset, GoAwayReceived)):
-                return self._ended(None)
-        return not data and self._ended(None)
+                return self._ended(percent_decoded(dict(event.headers).get(b"grpc-message", b"")))
+            elif isinstance(event, StreamReset):
+                return self._ended(event.reason)
+            elif isinstance(event, GoAwayReceived) and event.code:
+                # Without a code it is the daemon's wish to end after what it has begun, and so after this session.
+                return self._ended(event.debug.decode("utf-8", "replace"))
+        return not data and self._ended("")
 
-    def _ended(self, trailers: Optional[HeadersReceived]) -> bool:
+    def _ended(self, words: str) -> bool:
         if not self._closing.is_set():
-            fields = dict(trailers.headers) if trailers else {}
-            words = fields.get(b"grpc-message", b"the daemon closed it").decode("latin-1")
-            raise PeerProtocolError(f"the session ended before the build: {words}")
+            raise PeerProtocolError(f"the session ended before the build: {words or 'the daemon closed it'}")
         return True
 
     def _drain_wakes(self) -> None:

@@ -25,7 +25,6 @@ QUIET_SECONDS = 5.0
 """How long the status stream may say nothing after the solve has ended, before it is given up."""
 UNHEARD_SECONDS = 0.5
 """The same when it never said anything: the build failed before it became a job, and the daemon would wait 6 s."""
-CANCEL_SECONDS = 10.0
 
 
 def run(client: Client, session: Session, request: Any, progress: Progress, deadline: Deadline) -> Mapping[str, str]:
@@ -34,8 +33,8 @@ def run(client: Client, session: Session, request: Any, progress: Progress, dead
     What happens is folded into `progress`. Returns the exporters' response.
     Raises SolveError when the build failed, DeadlineError when it was cut off, BuildkitError otherwise.
     """
-    session.start()
     try:
+        session.start()
         watch = _Watch(client, request.Ref, progress)
         try:
             response = _wait(client, client.solve(request), session, progress, deadline, watch)
