@@ -90,6 +90,9 @@ class EngineImport:
         except BuildxError as exc:
             self._failure = exc
             self._step.error(str(exc))
+        except Exception as exc:
+            self._failure = EngineError(f"the load broke off: {exc!r}")
+            raise  # a bug, whose traceback belongs on stderr
         finally:
             self._over = True
             self._engine.close()

@@ -101,7 +101,7 @@ def _texts(values: Optional[Mapping[str, Any]]) -> dict[str, str]:
     """Values of YAML as text, booleans as YAML writes them, as docker_image_build does."""
     return {
         str(key): str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
-        for key, value in sorted((values or {}).items())
+        for key, value in sorted((values or {}).items(), key=lambda item: str(item[0]))
     }
 
 
