@@ -26,6 +26,7 @@ from xml.etree import ElementTree
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(CHECKOUT)  # before anything installed that is called `tests` as well
 
+from tests.lab import apt  # noqa: E402
 from tests.lab.bring_up import bring_up, changing  # noqa: E402
 from tests.lab.errors import LabError, NotAvailableError  # noqa: E402
 from tests.lab.instance import MAIN, Instance  # noqa: E402
@@ -117,7 +118,7 @@ class Tests:
     ) -> int:
         words = [str(word) for word in command]
         log = self.places.logs / f"test-{stage}.log"
-        variables_ = {**os.environ, **(env or {})}
+        variables_ = {**os.environ, "NO_COLOR": "1", **(env or {})}
         if programs:
             variables_["PATH"] = f"{programs}{os.pathsep}{variables_['PATH']}"
         with log.open("a", encoding="utf-8") as out:
@@ -171,6 +172,9 @@ class Tests:
         """ansible-test sanity with the newest and the oldest ansible-core, without an ignore file."""
         self._make_copy()
         count = Count()
+        if not shutil.which("shellcheck"):
+            with self.progress.step("shellcheck") as step:
+                apt.install(["shellcheck"], step)
         for name in ("dev", "oldest"):
             count.add(self._sanity(name, self.python(name)))
         try:

@@ -73,7 +73,7 @@ SETTINGS = {
     "memory": Setting(["--driver-opt", "memory=512m"], {"memory": "512m"}),
     "image": Setting(["--driver-opt", "image=busybox:latest"], {"image": "busybox:latest"}),
     "env": Setting(
-        ["--driver-opt", 'env.A=b,"env.LIST=x,y"', "--driver-opt", "\"env.ODD=<&>=\"\" 'é\u2028\\\""],
+        ["--driver-opt", 'env.A=b,"env.LIST=x,y"', "--driver-opt", '"env.ODD=<&>="" \'é\u2028\\"'],
         {"env": {"A": "b", "LIST": "x,y", "ODD": "<&>=\" 'é\u2028\\"}},
     ),
     "flags": Setting(

@@ -73,7 +73,7 @@ def test_thousands_of_patterns(ready: Bench, tmp_path: Path, letters: str) -> No
 
 def test_three_at_once(ready: Bench, context: Callable[..., Path]) -> None:
     """Builds that run at once on one builder keep their contexts and results apart."""
-    words = [uuid.uuid4().hex for _ in range(3)]
+    words = [uuid.uuid4().hex for _word in range(3)]
     started = []
     for number, word in enumerate(words):
         path = context(

@@ -248,7 +248,7 @@ def test_engine_by_tcp(
     path, name = context(f"{BASE}RUN echo {word} > /said\nCMD cat /said\n"), bench.image()
     builder = "default" if way == "engine" else bench.name
 
-    results = [bench.build(path, builder=builder, name=name, docker_host=through.host) for _ in range(2)]
+    results = [bench.build(path, builder=builder, name=name, docker_host=through.host) for _run in range(2)]
 
     bench.environment["DOCKER_HOST"] = through.host
     assert [result["changed"] for result in results] == [True, False]

@@ -76,8 +76,8 @@ def test_the_error_says_what_the_name_was_meant_for() -> None:
     ],
 )
 def test_whether_two_names_mean_the_same(one: str, other: str, same: bool) -> None:
-    assert reference.same(one, other) is same
-    assert reference.same(other, one) is same
+    for pair in ((one, other), (other, one)):
+        assert reference.same(*pair) is same
 
 
 @pytest.mark.parametrize(

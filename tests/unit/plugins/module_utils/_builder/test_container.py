@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Optional
 
 import pytest
@@ -34,14 +35,18 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.spec im
 )
 
 Inspect = dict[str, Any]
-IMAGE: Inspect = {
-    "Id": "sha256:1a",
-    "Config": {"Env": ["PATH=/usr/bin:/bin", "BUILDKIT_SETUP_CGROUPV2_ROOT=1"], "Entrypoint": ["buildkitd"]},
-}
+IMAGE: Mapping[str, Any] = MappingProxyType(
+    {
+        "Id": "sha256:1a",
+        "Config": {"Env": ["PATH=/usr/bin:/bin", "BUILDKIT_SETUP_CGROUPV2_ROOT=1"], "Entrypoint": ["buildkitd"]},
+    }
+)
 GIB = 1 << 30
 
 
-def engine_shows(body: Mapping[str, Any], image: Optional[Inspect] = IMAGE, *, swap_counted: bool = True) -> Inspect:
+def engine_shows(
+    body: Mapping[str, Any], image: Optional[Mapping[str, Any]] = IMAGE, *, swap_counted: bool = True
+) -> Inspect:
     """What inspect says after the body was sent, with what the engine fills in.
 
     As dockerd 26.1.5 does [V]: variables, entrypoint and command of the image; the network `bridge`; twice the
@@ -79,11 +84,11 @@ def engine_shows(body: Mapping[str, Any], image: Optional[Inspect] = IMAGE, *, s
     }  # fmt: skip
 
 
-def found(wish: ContainerSpec, inspect: Inspect, image: Optional[Inspect] = IMAGE) -> NodeState:
+def found(wish: ContainerSpec, inspect: Inspect, image: Optional[Mapping[str, Any]] = IMAGE) -> NodeState:
     return parse(inspect, image, dict(wish.files), wish)
 
 
-def made(wish: ContainerSpec, image: Optional[Inspect] = IMAGE, **options: bool) -> NodeState:
+def made(wish: ContainerSpec, image: Optional[Mapping[str, Any]] = IMAGE, **options: bool) -> NodeState:
     """The node after a container was made for the wish."""
     return found(wish, engine_shows(create_body(wish, {}), image, **options), image)
 

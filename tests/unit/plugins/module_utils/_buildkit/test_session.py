@@ -440,7 +440,7 @@ def test_a_wake_after_the_end_touches_nobody_elses_file(pair: Pair) -> None:
     os.set_blocking(reader, False)
     with pytest.raises(BlockingIOError):
         os.read(reader, 1)
-    for descriptor in {reader, writer, number}:
+    for descriptor in sorted({reader, writer, number}):
         os.close(descriptor)
 
 
