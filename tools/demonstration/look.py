@@ -31,7 +31,7 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 OLDEST_PYTHON = (3, 11)
 OLDEST_GO = (1, 26)
 # Compilers' caches, a Debian root, an environment: what an empty machine needs, with some air.
-COLD_BYTES = 7 << 30
+COLD_BYTES = 4 << 30
 # Every Debian has them, but a container may not, and after a plain `su` the PATH lacks /usr/sbin.
 _PROGRAMS = ("apt-get", "apt-config", "dpkg", "mount", "nsenter", "pivot_root", "setsid", "unshare")
 

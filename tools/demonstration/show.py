@@ -108,6 +108,7 @@ def _environment(stage: Stage, work: Path, checkout: Path, programs: Path) -> di
         "ANSIBLE_COLLECTIONS_PATH": str(checkout / ".collections"),
         "ANSIBLE_HOME": str(work / "ansible"),
         "ANSIBLE_REMOTE_TEMP": str(work / "ansible" / "remote"),
+        "ANSIBLE_PIPELINING": "true",
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
         "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false",
     }
