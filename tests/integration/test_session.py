@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,31 +21,6 @@ OWN_PIDS = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 """In a pid namespace of its own a module cannot prove whose the engine's pids are, and takes an exec."""
 SILENCE = 40
 """Seconds; the daemon asks for health every 5 and gives a dead session up after two failures (wire §2.4)."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def silent_builds(
-    running: Bench, tmp_path_factory: pytest.TempPathFactory, root_archive: Path
-) -> Iterator[dict[str, Any]]:
-    """Builds that say nothing for a long time, one for each way; begun first, so that the other tests run meanwhile."""
-    builds: dict[str, tuple[str, subprocess.Popen[str]]] = {}
-    elsewhere = replace(running, prefix=OWN_PIDS)
-    for way, bench, builder in (
-        ("direct", running, running.name),
-        ("exec", elsewhere, running.name),
-        ("the engine's own", running, "default"),
-    ):
-        path = tmp_path_factory.mktemp("silent")
-        (path / "root.tar").write_bytes(root_archive.read_bytes())
-        (path / "Dockerfile").write_text(f"{BASE}RUN : {uuid.uuid4()}; sleep {SILENCE}\nRUN echo after > /after\n")
-        name = bench.image()
-        # A short timeout of the API must not cut off a stream that is only quiet.
-        process = bench.begin("buildx_build", builder=builder, path=str(path), name=name, timeout=5)
-        builds[way] = (name, process)
-    yield builds
-    for _name, process in builds.values():
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("letters", ["a", "é"], ids=["plain", "encoded"])
@@ -130,10 +103,23 @@ def test_sessions_leave_nothing(ready: Bench, context: Callable[..., Path]) -> N
     ready.wait("the tunnel's processes are gone", lambda: _tunnels(ready) <= before)
 
 
-def test_silence(ready: Bench, silent_builds: dict[str, Any]) -> None:
-    """A step without a word does not end the session or its connections: the image comes over it afterwards."""
-    for way, (name, process) in silent_builds.items():
-        result = ready.finish(process)
+def test_silence(ready: Bench, context: Callable[..., Path]) -> None:
+    """A long step without a word ends no session and no connection on any way: the image comes over it afterwards."""
+    builds = []
+    for way, builder, prefix in (
+        ("direct", ready.name, ()),
+        ("exec", ready.name, OWN_PIDS),
+        ("the engine's own", "default", ()),
+    ):
+        ready.prefix = prefix
+        steps = f"RUN : {uuid.uuid4()}; sleep {SILENCE}\nRUN echo after > /after\n"
+        path, name = context(BASE + steps, directory=way.replace("'", "")), ready.image()
+        # A short timeout of the API must not cut off a stream that is only quiet.
+        build = ready.begin("buildx_build", builder=builder, path=str(path), name=name, timeout=5)
+        builds.append((way, name, build))
+
+    for way, name, build in builds:
+        result = ready.finish(build)
 
         assert not result.get("failed"), (way, result)
         assert ready.docker("run", "--rm", name, "cat", "/after") == "after\n"

@@ -55,6 +55,8 @@ class Proxy:
         self._run(self._abort())
 
     def close(self) -> None:
+        if self._loop.is_closed():
+            return
         self._loop.call_soon_threadsafe(self._server.close)
         self.cut()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -382,6 +384,43 @@ def test_tunnel_is_cut(
     assert list(temporary.iterdir()) == []
     bench.wait("the step has ended", lambda: not bench.runs("sleep", mark), 15)
     assert bench.build(context(f"{BASE}RUN : {mark}\n"), name=name, docker_host=through.host)["changed"]
+
+
+def test_engine_has_the_image(ready: Bench, context: Callable[..., Path], proxy: Callable[..., Proxy]) -> None:
+    """An image that the engine has under its name is not sent again."""
+    loads: list[bytes] = []
+
+    def answer(head: bytes) -> None:
+        if b"/images/load" in head:
+            loads.append(head)
+
+    through = proxy(ready, answer=answer)
+    path, name = context(f"{BASE}RUN : {uuid.uuid4()}\n"), ready.image()
+
+    for changed, sent in ((True, 1), (False, 1)):
+        assert ready.build(path, name=name, docker_host=through.host)["changed"] is changed
+        assert len(loads) == sent
+    ready.docker("rmi", name)
+    assert ready.build(path, name=name, docker_host=through.host)["changed"]
+    assert len(loads) == 2
+
+
+def test_engine_goes_away_before_the_load(
+    ready: Bench, context: Callable[..., Path], proxy: Callable[..., Proxy]
+) -> None:
+    """An engine that is gone when the image comes fails the task, with its address; the builder is not blamed."""
+    through = proxy(ready)
+    mark = f"2.{uuid.uuid4().int % 10**9}"
+    path, name = context(f"{BASE}RUN sleep {mark}\n"), ready.image()
+    build = ready.begin("buildx_build", builder=ready.name, path=str(path), name=name, docker_host=through.host)
+    ready.wait("the step runs", lambda: ready.runs("sleep", mark))
+
+    through.close()
+    result = ready.finish(build)
+
+    assert result["failed"]
+    assert through.host in result["msg"]
+    assert ready.build(path, name=name)["changed"]
 
 
 LOADS = {
