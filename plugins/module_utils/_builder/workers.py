@@ -15,7 +15,12 @@ from typing import Any, NamedTuple, Optional
 from ansible_collections.buildfleet.buildx.plugins.module_utils._clock import Deadline, attempts
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import containers
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
-from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuilderError, BuildkitError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import (
+    BuilderError,
+    BuildkitError,
+    EngineError,
+    EngineUnreachable,
+)
 
 from .names import container_name
 
@@ -68,7 +73,10 @@ def wait_ready(
             continue
         try:
             return probe(inspect, max(1.0, deadline.within(5.0)))
-        except BuildkitError as exc:
+        except EngineUnreachable:
+            raise
+        except (BuildkitError, EngineError) as exc:
+            # The engine refuses what is asked of a container that has ended since it was looked at.
             last = str(exc)
     raise _failed(engine, node, f"no answer within {deadline.seconds:g} s: {last}")
 
