@@ -42,3 +42,12 @@ def require(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as exc:
         raise MissingLibrary(DISTRIBUTIONS[name.partition(".")[0]], str(exc)) from exc
+
+
+def require_buildkit() -> None:
+    """What speaking to a daemon needs, asked for before anything is done that only a daemon's answer completes.
+
+    Raises MissingLibrary.
+    """
+    require("grpc")
+    require("google.protobuf")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Protocol
 
 from ansible.module_utils.basic import missing_required_lib
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 Body = Callable[["AnsibleModule"], Mapping[str, object]]
+
+
+class Parameters(Protocol):
+    """What is read of an AnsibleModule below its body."""
+
+    params: Mapping[str, Any]
 
 
 class Surroundings(NamedTuple):
@@ -41,7 +47,7 @@ class Surroundings(NamedTuple):
     builder: Optional[str]
 
 
-def surroundings(module: AnsibleModule) -> Surroundings:
+def surroundings(module: Parameters) -> Surroundings:
     """Read the environment of the module's process and the options that override it."""
     env = os.environ
     docker_config = env.get("DOCKER_CONFIG") or os.path.join(env.get("HOME") or "/root", ".docker")

@@ -30,7 +30,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.plan im
     Wish,
     plan,
 )
-from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import require
+from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import require_buildkit
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import (
     BuilderError,
     BuildxError,
@@ -52,8 +52,7 @@ def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Cal
         raise ConfigError("wait_timeout must be more than 0")
     if params["state"] == "started":
         # Told before a container is made that cannot be asked whether it is ready.
-        require("grpc")
-        require("google.protobuf")
+        require_buildkit()
     endpoint = task.contexts.endpoint(params["endpoint"]) if params["endpoint"] else None
     options = desires.from_params(params, endpoint)
     with _reconciling(task, name, check_mode=check_mode):

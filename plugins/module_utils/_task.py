@@ -8,21 +8,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.store import Store
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.contexts import Contexts, Target, from_options
-from ansible_collections.buildfleet.buildx.plugins.module_utils._module import surroundings
-
-if TYPE_CHECKING:
-    from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.buildfleet.buildx.plugins.module_utils._module import Parameters, surroundings
 
 
 class Task:
     """Use it as a context manager: leaving it closes the engines."""
 
-    def __init__(self, module: AnsibleModule) -> None:
+    def __init__(self, module: Parameters) -> None:
         around = surroundings(module)
         asked, base = from_options(module.params, around.cert_path)
         self.surroundings = around
