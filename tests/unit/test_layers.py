@@ -59,6 +59,7 @@ def unit_of(parts: tuple[str, ...]) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
+@cache
 def unit(path: Path) -> str:
     parts = path.relative_to(PLUGINS).with_suffix("").parts
     return unit_of(parts)
