@@ -69,8 +69,9 @@ def test_a_daemon_that_serves_nothing(bench: Bench) -> None:
     """A container that runs without a BuildKit in it is no builder: the task fails in time, and the old one is back."""
     bench.builder()
     before = bench.inspect()["Id"]
+    idle = image(bench, 'ENTRYPOINT ["sh", "-c", "sleep 1000"]')
 
-    result = bench.module("buildx_builder", name=bench.name, image=image(bench, 'ENTRYPOINT ["tail", "-f"]'), **WAIT)
+    result = bench.module("buildx_builder", name=bench.name, image=idle, **WAIT)
 
     assert result["failed"]
     assert "does not answer: no answer within 3 s" in result["msg"]
