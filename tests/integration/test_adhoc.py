@@ -79,21 +79,25 @@ def test_playbook(bench: Bench) -> None:
 
 
 LIBRARIES = [("docker", "docker"), ("grpc", "grpcio"), ("google.protobuf", "protobuf")]
-TASKS: list[tuple[str, dict[str, Any]]] = [("buildx_builder", {"state": "started"}), ("buildx_info", {})]
+TASKS: dict[str, dict[str, Any]] = {
+    "buildx_builder": {"name": "NAME", "state": "started"},
+    "buildx_info": {},
+    "buildx_build": {"name": "NAME", "path": "DIRECTORY", "builder": "default"},
+}
 
 
 @pytest.mark.parametrize(("package", "library"), LIBRARIES)
-@pytest.mark.parametrize(("module", "arguments"), TASKS)
-def test_missing_library(bench: Bench, module: str, arguments: dict[str, Any], package: str, library: str) -> None:
+@pytest.mark.parametrize("module", TASKS)
+def test_missing_library(bench: Bench, module: str, package: str, library: str) -> None:
     """On a target without one of the libraries the task fails with Ansible's own sentence, before anything is made."""
     file = bench.directory / "shims" / (package.replace(".", "/") + ".py")
     file.parent.mkdir(parents=True)
     file.write_text(f"raise ImportError(\"No module named '{package}'\")\n", encoding="utf-8")
     bench.environment["PYTHONPATH"] = str(bench.directory / "shims")
-    if module == "buildx_builder":
-        arguments = {**arguments, "name": bench.name}
+    (bench.directory / "Dockerfile").write_text("FROM scratch\n", encoding="utf-8")
+    words = {"NAME": bench.name, "DIRECTORY": str(bench.directory)}
 
-    result = bench.module(module, **arguments)
+    result = bench.module(module, **{option: words.get(value, value) for option, value in TASKS[module].items()})
 
     assert result["failed"]
     assert result["msg"].startswith(f"Failed to import the required Python library ({library}) on ")

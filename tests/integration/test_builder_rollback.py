@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from conftest import Bench
 
-WAIT = {"wait_timeout": 3}
+WAIT: dict[str, Any] = {"wait_timeout": 3}
 STORED_CONFIG = {"worker": {"oci": {"labels": {"proof": "old"}}}}
 
 

@@ -219,8 +219,8 @@ def test_corrupt_docker_configuration(bench: Bench, what: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{")
 
-    for module, arguments in (("buildx_info", {}), ("buildx_builder", {"name": bench.name, "state": "present"})):
-        result = bench.module(module, **arguments)
+    builder: dict[str, Any] = {"name": bench.name, "state": "present"}
+    for result in (bench.module("buildx_info"), bench.module("buildx_builder", **builder)):
         assert result["failed"]
         assert str(file) in result["msg"]
         assert result["error"]["kind"] == "config"
