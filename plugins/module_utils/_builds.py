@@ -229,12 +229,12 @@ class Build:
         services: list[Service] = [Health(), FileSync(requests.local_directories(self._request))]
         if kind in ("docker", "oci"):
             from ansible_collections.buildfleet.buildx.plugins.module_utils._build import load
-            from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend
+            from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend, streamed
 
             engine = self._task.engine()
             name = self._request.image if kind == "docker" else None
             sink = load.sink(engine, name, lambda: self._progress.local("importing to docker"))
-            services.append(FileSend({0: sink}))
+            services.append(FileSend({0: streamed(sink)}))
         return services
 
     def _message(self, ref: str, session: str, kind: Optional[str], attrs: Mapping[str, str]) -> Any:

@@ -42,10 +42,13 @@ SinkFactory = Callable[[Metadata, Callable[[], None]], Sink]
 
 
 class FileSend:
-    """The service; `sinks`: index of an exporter in the request → what takes its result."""
+    """The service; `receivers`: index of an exporter in the request → what makes the call that takes its result.
 
-    def __init__(self, sinks: Mapping[int, SinkFactory]) -> None:
-        self._sinks = {str(index): factory for index, factory in sinks.items()}
+    What the messages carry depends on the exporter: bytes of a stream (`streamed`), or packets of a tree (wire §3.9).
+    """
+
+    def __init__(self, receivers: Mapping[int, CallFactory]) -> None:
+        self._receivers = {str(index): factory for index, factory in receivers.items()}
 
     def methods(self) -> Mapping[str, CallFactory]:
         return {METHOD: self._receive}
@@ -53,10 +56,15 @@ class FileSend:
     def _receive(self, metadata: Metadata) -> Call:
         # Before 0.13 there is one exporter only, and no id (wire §2.9).
         exporter = (metadata.get(EXPORTER_ID) or ("0",))[0]
-        factory = self._sinks.get(exporter)
+        factory = self._receivers.get(exporter)
         if factory is None:
             raise CallStatus(Code.INVALID_ARGUMENT, f"nothing here takes the result of exporter {exporter}")
-        return ReceivedStream(metadata, factory)
+        return factory(metadata)
+
+
+def streamed(factory: SinkFactory) -> CallFactory:
+    """A receiver for exporters whose result is one stream of bytes."""
+    return lambda metadata: ReceivedStream(metadata, factory)
 
 
 class ReceivedStream(Call):

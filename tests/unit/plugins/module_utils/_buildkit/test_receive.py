@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import METHOD, FileSend
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import METHOD, FileSend, streamed
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import (
     Call,
     CallStatus,
@@ -55,7 +55,7 @@ class Sink:
 
 
 def opened(sink: Sink, metadata: Metadata | None = None) -> Call:
-    return FileSend({0: sink.factory}).methods()[METHOD](metadata or {})
+    return FileSend({0: streamed(sink.factory)}).methods()[METHOD](metadata or {})
 
 
 def test_a_result_arrives_and_is_acknowledged_when_the_sink_is_done() -> None:
@@ -93,7 +93,7 @@ def test_the_sink_wakes_the_session_as_it_is_set_later() -> None:
 def test_which_exporter_a_result_is_of(metadata: Metadata, name: str) -> None:
     """Before BuildKit 0.13 there is one only, and no number (wire §2.9)."""
     sinks = {0: Sink("first"), 2: Sink("third")}
-    call = FileSend({index: sink.factory for index, sink in sinks.items()}).methods()[METHOD](metadata)
+    call = FileSend({index: streamed(sink.factory) for index, sink in sinks.items()}).methods()[METHOD](metadata)
     call.receive(bytes_message(b"x"))
     assert [sink.name for sink in sinks.values() if sink.content] == [name]
     [sink] = [sink for sink in sinks.values() if sink.content]
