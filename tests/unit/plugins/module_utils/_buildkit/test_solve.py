@@ -79,7 +79,7 @@ class Daemon(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # grpc itself t
         return answer
 
     def _session(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
-        self.metadata = [(key, value) for key, value in context.invocation_metadata()]
+        self.metadata = list(context.invocation_metadata())
         self.log.append("session")
         self.session_open.set()
         # The daemon's half of the inner connection: enough for our side to be content.
