@@ -11,10 +11,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _connect as connect
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build import request as requests
+from ansible_collections.buildfleet.buildx.plugins.module_utils._build.exports import Load, planned
+from ansible_collections.buildfleet.buildx.plugins.module_utils._build.outputs import resolve
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.instance import (
     DOCKER_CONTAINER,
     Instance,
@@ -29,7 +32,10 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Tas
 if TYPE_CHECKING:
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.dial import Dialer
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.progress import Progress
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import Service
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.vertex import LocalVertex
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
 
 OLDEST = 12
 """BuildKit 0.N before this one is refused (DESIGN §6)."""
@@ -47,28 +53,23 @@ def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Cal
     """Do a build, or in check mode say whether one would be done. The result of the module."""
     if params["build_timeout"] is not None and params["build_timeout"] <= 0:
         raise ConfigError("build_timeout must be more than 0")
-    request = requests.from_params(params)
+    request = requests.from_params(params, task.surroundings.absolute)
     choice = choose(task, params["builder"])
-    engine = task.engine()
-    before = images.inspect(engine, request.image) if request.image else None
-    if params["rebuild"] == "never" and before is not None:
-        return _result(changed=False, image=before)
-    if check_mode:
-        return _result(changed=True, image=before)
-    outcome = Build(task, choice, request, Deadline(params["build_timeout"])).run()
+    build = Build(task, choice, request, Deadline(params["build_timeout"]))
+    if check_mode or params["rebuild"] == "never":
+        image = images.inspect(task.engine(), request.image) if request.image else None
+        if check_mode or image is not None:
+            return _result(changed=image is None or params["rebuild"] != "never", image=image)
+    outcome = build.run()
     if outcome.unexported:
         warn(requests.NO_OUTPUT_WARNING)
-    changed, after = bool(outcome.executed), before
-    if outcome.loads and request.image:
-        after = outcome.verified(images.inspect(engine, request.image), request.image)
-        changed = before is None or after["Id"] != before["Id"]
     return _result(
-        changed=changed or params["rebuild"] == "always",
-        image=after,
+        changed=outcome.changed or params["rebuild"] == "always",
+        image=outcome.image,
         log_tail=outcome.log_tail,
         steps=outcome.steps,
         executed=outcome.executed,
-        digest=outcome.response.get("containerimage.digest"),
+        digest=outcome.digest,
         ref=outcome.ref,
     )
 
@@ -101,49 +102,60 @@ def choose(task: Task, name: Optional[str]) -> Choice:
 
 
 class Outcome(NamedTuple):
-    """What a build came to. wanted_id: what the image's id must be in the engine, None: not known."""
+    """What a build came to. changed: the result is another one than before. unexported: it stays in the cache."""
 
     ref: str
-    response: Mapping[str, str]
+    changed: bool
+    image: Optional[Mapping[str, Any]]
+    digest: Optional[str]
     log_tail: list[str]
     steps: list[dict[str, Any]]
     executed: list[str]
-    loads: bool
     unexported: bool
-    wanted_id: Optional[str]
-
-    def verified(self, image: Optional[dict[str, Any]], name: str) -> dict[str, Any]:
-        """The image under its name: nothing counts as loaded until the engine has it there."""
-        if image is None or (self.wanted_id and image["Id"] != self.wanted_id):
-            found = image["Id"] if image else "nothing"
-            raise BuildxError(
-                f"the engine said that it loaded {name}, but has {found} under that name instead of {self.wanted_id}",
-                hint="Something else loads or removes the same name; run the task again.",
-                log_tail=self.log_tail,
-            )
-        return image
 
 
 class Build:
-    """One build on its way: the node is booted, the request solved, the result followed to the engine."""
+    """One build on its way: the node is booted, the request solved, the result followed to where it goes."""
 
     def __init__(self, task: Task, choice: Choice, request: requests.BuildRequest, deadline: Deadline) -> None:
-        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.progress import Progress
-
         self._task = task
         self._instance = choice.instance
         self._node = _node(choice.instance, request) if choice.instance else NodeEntry(choice.name, choice.name)
         self._request = request
         self._deadline = deadline
-        self._progress = Progress()
         self._steps: list[dict[str, Any]] = []
-        self._loads = request.load if request.load is not None else bool(request.image) or self._node.default_load
+        self.inside = choice.instance is None
+        self.platforms = len(request.platforms)
+        outputs = resolve(
+            request.outputs,
+            load=request.load,
+            push=request.push,
+            named=bool(request.images),
+            default_load=self._node.default_load,
+        )
+        self._exports = planned(outputs, request.images, self)
+
+    def engine(self, context: str) -> Engine:
+        """The engine of a docker context, of the task for ""."""
+        return self._task.engine(context or None)
+
+    def step(self, name: str) -> LocalVertex:
+        """Show a step of this side."""
+        return self._progress.local(name)
+
+    @cached_property
+    def _progress(self) -> Progress:
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.progress import Progress
+
+        return Progress()
 
     def run(self) -> Outcome:
         """Raises BuildxError whose details hold the log's tail and the steps of the boot."""
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
 
         try:
+            for export in self._exports:
+                export.look()
             dialer = self._dialer()
             try:
                 with Client(dialer) as client:
@@ -178,7 +190,7 @@ class Build:
         """Bring the node up without looking for drift: a build repairs nothing that may serve others."""
         from ansible_collections.buildfleet.buildx.plugins.module_utils._reconcile import boot
 
-        with self._progress.local("[internal] booting buildkit") as vertex:
+        with self.step("[internal] booting buildkit") as vertex:
             self._steps = boot(self._task, instance, self._node, log=vertex)
 
     def _solve(self, client: Client, dialer: Dialer) -> Outcome:
@@ -186,73 +198,53 @@ class Build:
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.session import Session
         from ansible_collections.buildfleet.buildx.plugins.module_utils._identifiers import new_ref
 
-        kind, attrs = self._exporter()
-        session = Session(dialer, new_ref(), self._shared_key(), self._services(kind))
-        message = self._message(new_ref(), session.id, kind, attrs)
+        session = Session(dialer, new_ref(), self._shared_key(), self._services())
+        message = self._message(new_ref(), session.id)
         if self._instance is not None:
             self._record(self._instance, message.Ref)
         response = solve.run(client, session, message, self._progress, self._deadline)
-        digest, config = response.get("containerimage.digest"), response.get("containerimage.config.digest")
+        found = [export.finish(response) for export in self._exports] or [None]
+        executed = self._progress.executed()
         return Outcome(
             ref=message.Ref,
-            response=response,
+            changed=any(bool(executed) if changed is None else changed for changed in found),
+            image=next((export.image for export in self._exports if isinstance(export, Load)), None),
+            digest=response.get("containerimage.digest"),
             log_tail=self._progress.lines(),
             steps=self._steps,
-            executed=self._progress.executed(),
-            loads=self._loads,
-            unexported=kind is None and self._instance is not None,
-            wanted_id=digest if kind == "oci" else config or digest,
+            executed=executed,
+            unexported=not (self._exports or self._request.outputs or self.inside),
         )
 
-    def _exporter(self) -> tuple[Optional[str], dict[str, str]]:
-        """The exporter that brings the result to where it should be (buildx §5.6), None: it stays in the cache."""
-        request, engine = self._request, self._task.engine()
-        if not self._loads:
-            return None, {}
-        attrs = {"name": request.image} if request.image else {}
-        if self._instance is None:
-            return "moby", attrs
-        if images.has_containerd_store(engine.info()):
-            return "oci", attrs
-        if len(request.platforms) > 1:
-            raise ConfigError(
-                "docker exporter does not currently support exporting manifest lists: "
-                "an engine without the containerd image store takes one platform",
-                hint="Name one platform, or load: false.",
-            )
-        return "docker", attrs
-
-    def _services(self, kind: Optional[str]) -> list[Service]:
+    def _services(self) -> list[Service]:
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.filesync import FileSync
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.health import Health
 
         services: list[Service] = [Health(), FileSync(requests.local_directories(self._request))]
-        if kind in ("docker", "oci"):
-            from ansible_collections.buildfleet.buildx.plugins.module_utils._build import load
-            from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend, streamed
+        made = {index: export.receiver() for index, export in enumerate(self._exports)}
+        receivers = {index: receiver for index, receiver in made.items() if receiver is not None}
+        if receivers:
+            from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend
 
-            engine = self._task.engine()
-            name = self._request.image if kind == "docker" else None
-            sink = load.sink(engine, name, lambda: self._progress.local("importing to docker"))
-            services.append(FileSend({0: streamed(sink)}))
+            services.append(FileSend(receivers))
         return services
 
-    def _message(self, ref: str, session: str, kind: Optional[str], attrs: Mapping[str, str]) -> Any:
+    def _message(self, ref: str, session: str) -> Any:
         """The SolveRequest."""
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.messages import control
 
-        inside = self._instance is None
         message = control.SolveRequest(
             Ref=ref,
             Session=session,
             Frontend=requests.FRONTEND,
-            FrontendAttrs=requests.frontend_attrs(self._request, engine_store=inside, attest=not inside),
+            FrontendAttrs=requests.frontend_attrs(self._request, engine_store=self.inside, attest=not self.inside),
         )
-        if kind:
-            message.Exporters.add(Type=kind, Attrs=attrs)
+        for export in self._exports:
+            message.Exporters.add(Type=export.kind, Attrs=export.attrs)
+        for export in self._exports[:1]:
             # What a daemon up to 0.12 reads instead (wire §13.3).
-            message.ExporterDeprecated = kind
-            message.ExporterAttrsDeprecated.update(attrs)
+            message.ExporterDeprecated = export.kind
+            message.ExporterAttrsDeprecated.update(export.attrs)
         return message
 
     def _shared_key(self) -> str:

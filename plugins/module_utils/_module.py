@@ -38,6 +38,8 @@ class Surroundings(NamedTuple):
     cert_path:     $DOCKER_CERT_PATH, or None.
     context:       $DOCKER_CONTEXT, or None.
     builder:       $BUILDX_BUILDER, or None.
+    absolute:      a path as a user writes it, with ~, variables or relative → the absolute path.
+    variable:      name of any other variable of the environment → its value, or None.
     """
 
     docker_config: str
@@ -45,6 +47,8 @@ class Surroundings(NamedTuple):
     cert_path: Optional[str]
     context: Optional[str]
     builder: Optional[str]
+    absolute: Callable[[str], str]
+    variable: Callable[[str], Optional[str]]
 
 
 def surroundings(module: Parameters) -> Surroundings:
@@ -57,6 +61,8 @@ def surroundings(module: Parameters) -> Surroundings:
         cert_path=env.get("DOCKER_CERT_PATH") or None,
         context=env.get("DOCKER_CONTEXT") or None,
         builder=env.get("BUILDX_BUILDER") or None,
+        absolute=lambda path: os.path.abspath(os.path.expanduser(os.path.expandvars(path))),
+        variable=env.get,
     )
 
 

@@ -50,6 +50,12 @@ options:
     description: The tag of the image. Quote it, since YAML reads V(1.10) as the number 1.1.
     type: str
     default: latest
+  tags:
+    description:
+      - More names of the image, each as C([HOST[:PORT]/]PATH[:TAG]), as the CLI's C(--tag) takes them.
+      - They are loaded and pushed together with O(name), and stand for it when it is not given.
+    type: list
+    elements: str
   path:
     description: The build's context, a directory on the target.
     type: path
@@ -88,9 +94,32 @@ options:
   load:
     description:
       - Load the result into the engine of the task.
-      - By default, V(true) when there is a O(name) or the builder's driver option C(default-load) says so. With V(false), the result stays in
-        the builder's cache.
+      - By default, V(true) when there is a O(name) or the builder's driver option C(default-load) says so, and neither O(push) nor O(outputs)
+        says where else the result goes. With V(false) and without these, the result stays in the builder's cache.
     type: bool
+  push:
+    description:
+      - Push the image to the registries of all its names.
+      - The credentials are those of docker's configuration of the user that runs the task, credential helpers included.
+      - The task is changed when a registry had another image under one of the names. Attestations do not count, since they hold times.
+    type: bool
+    default: false
+  outputs:
+    description:
+      - Where the result goes, besides what O(load) and O(push) say. An empty list is as if it were not given.
+      - Each entry is a mapping, or text as the CLI's C(--output) takes it, such as V(type=local,dest=/srv/site).
+      - The keys of a mapping are C(type), C(dest), C(name) and C(context), and any attribute that BuildKit's exporter of that type knows, such as
+        C(compression), C(oci-mediatypes), C(rewrite-timestamp), C(platform-split), C(mode) or C(tar).
+      - C(type) is V(local) for the files of the result in the directory C(dest), V(tar) for them in an archive, V(oci) and V(docker) for an image
+        in an archive (with C(tar=false), an OCI layout in a directory), V(image) for an image in the builder, with C(push=true) also
+        in the registries of its names, V(registry) for the same in short, V(cacheonly) for nothing.
+      - C(docker) without C(dest) is a load, into the engine of the docker context C(context) when that is given.
+      - C(name) is a name or a list of names that this output gives to the image, in place of O(name) and O(tags).
+      - C(dest) is a path on the target. Files are written completely or not at all; V(local) adds to a directory and replaces, with C(mode=delete) the
+        directory has nothing but the result afterwards.
+      - BuildKit before 0.13 takes one output.
+    type: list
+    elements: raw
   rebuild:
     description: When to build.
     type: str
@@ -224,6 +253,7 @@ def main() -> None:
                 "builder": {"type": "str"},
                 "name": {"type": "str"},
                 "tag": {"type": "str", "default": "latest"},
+                "tags": {"type": "list", "elements": "str"},
                 "path": {"type": "path", "required": True, "aliases": ["context"]},
                 "dockerfile": {"type": "str", "aliases": ["file"]},
                 "args": {"type": "dict", "aliases": ["build_args"]},
@@ -233,6 +263,8 @@ def main() -> None:
                 "nocache": {"type": "bool", "default": False, "aliases": ["no_cache"]},
                 "pull": {"type": "bool", "default": False},
                 "load": {"type": "bool"},
+                "push": {"type": "bool", "default": False},
+                "outputs": {"type": "list", "elements": "raw"},
                 "rebuild": {"type": "str", "default": "auto", "choices": ["auto", "always", "never"]},
                 "build_timeout": {"type": "int"},
             },

@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
+
+from .outputs import Output, text_of
 
 FRONTEND = "dockerfile.v0"
 DEFAULT_ATTESTATION = "mode=min,inline-only=true"
@@ -46,12 +48,15 @@ class Source:
 class BuildRequest:
     """A build as a task asks for it, checked.
 
-    image: the name that the result gets, None: it has none. load: whether it goes into the engine.
+    images:  the names that the result gets. outputs: where it goes, besides what `load` and `push` say in short;
+    load None: as is usual for the name and the builder.
     """
 
     source: Source
-    image: Optional[str]
-    load: Optional[bool]
+    images: Sequence[str] = ()
+    load: Optional[bool] = None
+    push: bool = False
+    outputs: Sequence[Output] = ()
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict, repr=False)
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -59,16 +64,23 @@ class BuildRequest:
     no_cache: bool = False
     pull: bool = False
 
+    @property
+    def image(self) -> Optional[str]:
+        """The name under which the result is looked for, None: it has none."""
+        return self.images[0] if self.images else None
 
-def from_params(params: Mapping[str, Any]) -> BuildRequest:
-    """Read a task's options. Raises ConfigError that names the option."""
-    image = _image(params["name"], params["tag"])
-    if params["load"] and image is None:
+
+def from_params(params: Mapping[str, Any], absolute: Callable[[str], str]) -> BuildRequest:
+    """Read a task's options. Raises ConfigError that names the option. absolute: see _module.Surroundings."""
+    images = _images(params["name"], params["tag"], params["tags"] or ())
+    if params["load"] and not images:
         raise ConfigError("load needs a name: an image without one cannot be found in the engine")
     return BuildRequest(
         source=source(params["path"], params["dockerfile"]),
-        image=image,
+        images=images,
         load=params["load"],
+        push=params["push"],
+        outputs=_outputs(params["outputs"] or (), absolute),
         target=params["target"] or "",
         args=_texts(params["args"]),
         labels=_texts(params["labels"]),
@@ -76,6 +88,14 @@ def from_params(params: Mapping[str, Any]) -> BuildRequest:
         no_cache=params["nocache"],
         pull=params["pull"],
     )
+
+
+def _outputs(values: Sequence[Any], absolute: Callable[[str], str]) -> list[Output]:
+    if not values:
+        return []
+    from . import output_option
+
+    return output_option.parse_all(values, absolute)
 
 
 def _platforms(texts: Sequence[str]) -> list[str]:
@@ -86,23 +106,26 @@ def _platforms(texts: Sequence[str]) -> list[str]:
     return [platforms.format(item) for item in platforms.parse_list(texts)]
 
 
-def _image(name: Optional[str], tag: str) -> Optional[str]:
-    if not name:
-        return None
-    parsed = reference.parse(name, what="name")
-    if parsed.digest:
-        raise ConfigError(f"name must not hold a digest, a build makes a new one: {name}")
+def _images(name: Optional[str], tag: str, more: Iterable[str]) -> list[str]:
+    """Every name of the image once: the one that `name` and `tag` make, then the others."""
     if not reference.is_tag(tag):
         raise ConfigError(f"invalid tag {tag!r}: letters, digits, '_', '.' and '-', at most 128")
-    return str(parsed if parsed.tag else parsed._replace(tag=tag))
+    parsed = [_named(name, "name")] if name else []
+    if parsed and not parsed[0].tag:
+        parsed = [parsed[0]._replace(tag=tag)]
+    return list(dict.fromkeys(str(item) for item in [*parsed, *(_named(text, "tags") for text in more)]))
+
+
+def _named(text: str, option: str) -> reference.Reference:
+    parsed = reference.parse(text, what=option)
+    if parsed.digest:
+        raise ConfigError(f"{option} must not hold a digest, a build makes a new one: {text}")
+    return parsed
 
 
 def _texts(values: Optional[Mapping[str, Any]]) -> dict[str, str]:
-    """Values of YAML as text, booleans as YAML writes them, as docker_image_build does."""
-    return {
-        str(key): str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
-        for key, value in sorted((values or {}).items(), key=lambda item: str(item[0]))
-    }
+    """Values of YAML as text, as docker_image_build does; sorted, so that equal builds are equal requests."""
+    return {str(key): text_of(value) for key, value in sorted((values or {}).items(), key=lambda item: str(item[0]))}
 
 
 def source(path: str, dockerfile: Optional[str]) -> Source:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -155,4 +156,22 @@ def test_empty_variables_are_as_if_not_set(environment: pytest.MonkeyPatch) -> N
     for name in VARIABLES:
         environment.setenv(name, "")
     found = border.surroundings(Module())
-    assert found == ("/root/.docker", "/root/.docker/buildx", None, None, None)
+    assert found[:5] == ("/root/.docker", "/root/.docker/buildx", None, None, None)
+
+
+def test_paths_of_users(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Paths inside of options are read as Ansible reads those that are options."""
+    environment.setenv("HOME", "/home/ci")
+    environment.setenv("SITE", "www")
+    environment.chdir(tmp_path)
+    absolute = border.surroundings(Module()).absolute
+    assert absolute("~/out") == "/home/ci/out"
+    assert absolute("/srv/$SITE/../x") == "/srv/x"
+    assert absolute("a/b") == str(tmp_path / "a/b")
+
+
+def test_other_variables(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("TOKEN", "t")
+    environment.delenv("NOTHING", raising=False)
+    variable = border.surroundings(Module()).variable
+    assert (variable("TOKEN"), variable("NOTHING")) == ("t", None)

@@ -16,7 +16,6 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._build import re
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build.request import (
     BuildRequest,
     Source,
-    from_params,
     frontend_attrs,
     local_directories,
     source,
@@ -35,14 +34,19 @@ def context(tmp_path: Path) -> Path:
 def params(context: Path, **given: Any) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "name": None, "tag": "latest", "path": str(context), "dockerfile": None, "args": None, "target": None,
-        "labels": None, "platform": None, "nocache": False, "pull": False, "load": None,
+        "labels": None, "platform": None, "nocache": False, "pull": False, "load": None, "push": False, "tags": None,
+        "outputs": None,
     }  # fmt: skip
     return {**defaults, **given}
 
 
+def from_params(given: dict[str, Any]) -> BuildRequest:
+    return requests.from_params(given, os.path.abspath)
+
+
 def test_nothing_but_a_directory(context: Path) -> None:
     request = from_params(params(context))
-    assert request == BuildRequest(Source(str(context), str(context), "Dockerfile"), None, None, platforms=[])
+    assert request == BuildRequest(Source(str(context), str(context), "Dockerfile"), [], outputs=[], platforms=[])
     assert frontend_attrs(request, engine_store=False, attest=False) == {"filename": "Dockerfile"}
     assert local_directories(request) == {"context": str(context), "dockerfile": str(context)}
 
