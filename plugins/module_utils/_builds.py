@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
@@ -53,7 +53,7 @@ def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Cal
     """Do a build, or in check mode say whether one would be done. The result of the module."""
     if params["build_timeout"] is not None and params["build_timeout"] <= 0:
         raise ConfigError("build_timeout must be more than 0")
-    request = requests.from_params(params, task.surroundings.absolute)
+    request = requests.from_params(params, task.surroundings)
     choice = choose(task, params["builder"])
     build = Build(task, choice, request, Deadline(params["build_timeout"]))
     if check_mode or params["rebuild"] == "never":
@@ -126,6 +126,7 @@ class Build:
         self._steps: list[dict[str, Any]] = []
         self.inside = choice.instance is None
         self.platforms = len(request.platforms)
+        self.protected: Sequence[str] = (request.source.context, request.source.directory)
         outputs = resolve(
             request.outputs,
             load=request.load,
@@ -223,6 +224,10 @@ class Build:
         services: list[Service] = [Health(), FileSync(requests.local_directories(self._request))]
         made = {index: export.receiver() for index, export in enumerate(self._exports)}
         receivers = {index: receiver for index, receiver in made.items() if receiver is not None}
+        if self._request.secrets:
+            from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.secrets import Secrets
+
+            services.append(Secrets(self._request.secrets))
         if receivers:
             from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend
 

@@ -120,6 +120,58 @@ options:
       - BuildKit before 0.13 takes one output.
     type: list
     elements: raw
+  cache_from:
+    description:
+      - Caches that the build may take results from, besides what the builder itself has. One that is not there is passed over.
+      - Each entry is the name of an image in a registry, a mapping with C(type) and its attributes, or text as the CLI's C(--cache-from) takes it.
+      - C(type) is V(registry) with C(ref), or V(local) with C(src), a directory of the target, and C(tag) or C(digest).
+    type: list
+    elements: raw
+  cache_to:
+    description:
+      - Where the build's cache is exported to, for other builders.
+      - Each entry is the name of an image in a registry, V(inline), a mapping with C(type) and its attributes, or text as the CLI's C(--cache-to)
+        takes it.
+      - C(type) is V(registry) with C(ref), V(local) with C(dest), a directory of the target, and C(tag), or V(inline), which goes into the image.
+      - Among the attributes are C(mode), V(max) for the results of all steps and not only those of the image, C(compression) and C(ignore-error).
+      - Exporting a cache does not make a task changed.
+    type: list
+    elements: raw
+  secrets:
+    description:
+      - Secrets that steps of the Dockerfile mount, by their O(secrets[].id).
+      - A value goes to the daemon when a step asks for it, and nowhere else. It may have 500 KiB.
+    type: list
+    elements: dict
+    suboptions:
+      id:
+        description: The name of the secret in the Dockerfile.
+        type: str
+        required: true
+      type:
+        description:
+          - Where the value comes from.
+          - By default from the one of O(secrets[].src), O(secrets[].env) and O(secrets[].value) that is given; without any, from the
+            environment variable or the file that is called like the secret.
+        type: str
+        choices:
+          file: The file O(secrets[].src) of the target.
+          env: The environment variable O(secrets[].env) of the module on the target.
+          value: The text O(secrets[].value).
+      src:
+        description: A file of the target.
+        type: path
+      env:
+        description: The name of an environment variable of the module on the target. One that is not set is an empty secret.
+        type: str
+      value:
+        description: The value itself, as from a vault.
+        type: str
+  build_contexts:
+    description:
+      - Further contexts by their names, which C(FROM) and C(COPY --from) of the Dockerfile use in place of an image of that name.
+      - A value is a directory of the target, V(docker-image://NAME), or the URL of a git repository or a file.
+    type: dict
   rebuild:
     description: When to build.
     type: str
@@ -265,6 +317,21 @@ def main() -> None:
                 "load": {"type": "bool"},
                 "push": {"type": "bool", "default": False},
                 "outputs": {"type": "list", "elements": "raw"},
+                "cache_from": {"type": "list", "elements": "raw"},
+                "cache_to": {"type": "list", "elements": "raw"},
+                "secrets": {
+                    "type": "list",
+                    "elements": "dict",
+                    "no_log": False,
+                    "options": {
+                        "id": {"type": "str", "required": True},
+                        "type": {"type": "str", "choices": ["file", "env", "value"]},
+                        "src": {"type": "path"},
+                        "env": {"type": "str"},
+                        "value": {"type": "str", "no_log": True},
+                    },
+                },
+                "build_contexts": {"type": "dict"},
                 "rebuild": {"type": "str", "default": "auto", "choices": ["auto", "always", "never"]},
                 "build_timeout": {"type": "int"},
             },

@@ -36,7 +36,7 @@ def planned(outputs: Sequence[Output], names: Sequence[str], around: Surrounding
         if output.dest:
             from . import files
 
-            exports.append(files.export(output, _named(output, names)))
+            exports.append(files.export(output, _named(output, names), around.protected))
     kept = [output for output in outputs if not output.dest]
     return [*exports, *_image(kept, names, engine, around, by_manifest=by_manifest)]
 

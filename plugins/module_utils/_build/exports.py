@@ -122,11 +122,13 @@ def _verified(image: Optional[dict[str, Any]], name: str, wanted: Optional[str])
 class Surroundings(Protocol):
     """What exports need to know of the build.
 
-    inside: the builder is the BuildKit of the task's engine. platforms: how many are built for.
+    inside: the builder is the BuildKit of the task's engine. platforms: how many are built for. protected: directories
+    that no result may be the death of.
     """
 
     inside: bool
     platforms: int
+    protected: Sequence[str]
 
     def engine(self, context: str) -> Engine:
         """The engine of a docker context, of the task for ""."""
@@ -154,7 +156,7 @@ def _outside(output: Output, names: Sequence[str], around: Surroundings) -> Expo
     if output.dest:
         from . import files
 
-        return files.export(output, attrs)
+        return files.export(output, attrs, around.protected)
     if output.type == IMAGE and output.pushes:
         from .push import Push
 

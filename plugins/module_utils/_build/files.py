@@ -8,14 +8,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Optional
 
-from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import streamed
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_file import FileReceiver
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_tree import TreeReceiver
 
 from .exports import Export
-from .outputs import Output
+from .outputs import LOCAL, Output
+
+if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import CallFactory
 
 
-def export(output: Output, attrs: Mapping[str, str]) -> Export:
-    """The export of an output that has a dest."""
-    raise ConfigError(f"an output of type {output.type} with a dest cannot be written yet")
+class Directory(Export):
+    """The files of a result in a directory."""
+
+    def __init__(self, output: Output, protected: Sequence[str]) -> None:
+        super().__init__(output.type, output.attrs)
+        self._tree = TreeReceiver(output.dest, delete=output.attrs.get("mode") == "delete", protected=protected)
+
+    def receiver(self) -> CallFactory:
+        return self._tree
+
+    def finish(self, response: Mapping[str, str]) -> Optional[bool]:
+        del response
+        return self._tree.differs
+
+
+class Archive(Export):
+    """A result in one file."""
+
+    def __init__(self, output: Output, attrs: Mapping[str, str]) -> None:
+        super().__init__(output.type, attrs)
+        self._file = FileReceiver(output.dest)
+
+    def receiver(self) -> CallFactory:
+        return streamed(self._file)
+
+    def finish(self, response: Mapping[str, str]) -> Optional[bool]:
+        del response
+        return self._file.changed
+
+
+def export(output: Output, attrs: Mapping[str, str], protected: Sequence[str]) -> Export:
+    """The export of an output that has a dest.
+
+    protected: directories that the result must not be the death of. Raises ConfigError.
+    """
+    if output.type == LOCAL:
+        return Directory(output, protected)
+    return Archive(output, attrs)

@@ -16,9 +16,9 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils import _referenc
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
 from . import attributes
-from .outputs import CACHE_ONLY, DOCKER, IMAGE, Output, pushed, text_of
+from .outputs import CACHE_ONLY, DOCKER, IMAGE, LOCAL, Output, pushed, text_of
 
-LOCAL, REGISTRY = "local", "registry"
+REGISTRY = "registry"
 LAYOUTS = ("oci", DOCKER)
 TYPES = (CACHE_ONLY, DOCKER, IMAGE, LOCAL, "oci", REGISTRY, "tar")
 

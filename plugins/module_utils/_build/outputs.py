@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
-DOCKER, IMAGE, CACHE_ONLY = "docker", "image", "cacheonly"
+DOCKER, IMAGE, LOCAL, CACHE_ONLY = "docker", "image", "local", "cacheonly"
 NAMED = (IMAGE, "oci", DOCKER)
 """Exporters whose result has a name."""
 

@@ -11,12 +11,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
 from .outputs import Output, text_of
+
+if TYPE_CHECKING:
+    from .cache_option import Cache
+    from .contexts import NamedContexts
+    from .further_options import Process
 
 FRONTEND = "dockerfile.v0"
 DEFAULT_ATTESTATION = "mode=min,inline-only=true"
@@ -26,6 +31,8 @@ NO_OUTPUT_WARNING = (
     "To push result image into registry use --push or to load image into docker use --load"
 )
 """The CLI's sentence (buildx §5.8)."""
+FURTHER = ("outputs", "cache_from", "cache_to", "secrets", "build_contexts")
+"""Options that only some builds have."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class BuildRequest:
     """A build as a task asks for it, checked.
 
     images:  the names that the result gets. outputs: where it goes, besides what `load` and `push` say in short;
-    load None: as is usual for the name and the builder.
+    load None: as is usual for the name and the builder. secrets: id → what reads the value.
     """
 
     source: Source
@@ -57,6 +64,10 @@ class BuildRequest:
     load: Optional[bool] = None
     push: bool = False
     outputs: Sequence[Output] = ()
+    cache_from: Sequence[Cache] = ()
+    cache_to: Sequence[Cache] = ()
+    secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict, repr=False)
+    contexts: Optional[NamedContexts] = None
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict, repr=False)
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -70,17 +81,16 @@ class BuildRequest:
         return self.images[0] if self.images else None
 
 
-def from_params(params: Mapping[str, Any], absolute: Callable[[str], str]) -> BuildRequest:
-    """Read a task's options. Raises ConfigError that names the option. absolute: see _module.Surroundings."""
+def from_params(params: Mapping[str, Any], process: Process) -> BuildRequest:
+    """Read a task's options. Raises ConfigError that names the option."""
     images = _images(params["name"], params["tag"], params["tags"] or ())
     if params["load"] and not images:
         raise ConfigError("load needs a name: an image without one cannot be found in the engine")
-    return BuildRequest(
+    request = BuildRequest(
         source=source(params["path"], params["dockerfile"]),
         images=images,
         load=params["load"],
         push=params["push"],
-        outputs=_outputs(params["outputs"] or (), absolute),
         target=params["target"] or "",
         args=_texts(params["args"]),
         labels=_texts(params["labels"]),
@@ -88,14 +98,11 @@ def from_params(params: Mapping[str, Any], absolute: Callable[[str], str]) -> Bu
         no_cache=params["nocache"],
         pull=params["pull"],
     )
+    if not any(params[option] for option in FURTHER) and "BUILDKIT_INLINE_CACHE" not in request.args:
+        return request
+    from . import further_options
 
-
-def _outputs(values: Sequence[Any], absolute: Callable[[str], str]) -> list[Output]:
-    if not values:
-        return []
-    from . import output_option
-
-    return output_option.parse_all(values, absolute)
+    return further_options.added(request, params, process)
 
 
 def _platforms(texts: Sequence[str]) -> list[str]:
@@ -169,9 +176,11 @@ def frontend_attrs(request: BuildRequest, *, engine_store: bool, attest: bool) -
         attrs["attest:provenance"] = DEFAULT_ATTESTATION
     attrs.update({f"build-arg:{key}": value for key, value in request.args.items()})
     attrs.update({f"label:{key}": value for key, value in request.labels.items()})
+    attrs.update(request.contexts.attrs if request.contexts else {})
     return attrs
 
 
 def local_directories(request: BuildRequest) -> dict[str, str]:
     """Local name → directory, as the frontend asks for them."""
-    return {"context": request.source.context, "dockerfile": request.source.directory}
+    more = request.contexts.directories if request.contexts else {}
+    return {"context": request.source.context, "dockerfile": request.source.directory, **more}

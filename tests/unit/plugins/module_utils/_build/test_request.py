@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._build.request i
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
 
+PROCESS: Any = SimpleNamespace(absolute=os.path.abspath, variable=lambda name: None)
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
     directory = tmp_path / "app"
@@ -35,18 +39,18 @@ def params(context: Path, **given: Any) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "name": None, "tag": "latest", "path": str(context), "dockerfile": None, "args": None, "target": None,
         "labels": None, "platform": None, "nocache": False, "pull": False, "load": None, "push": False, "tags": None,
-        "outputs": None,
+        "outputs": None, "cache_from": None, "cache_to": None, "secrets": None, "build_contexts": None,
     }  # fmt: skip
     return {**defaults, **given}
 
 
 def from_params(given: dict[str, Any]) -> BuildRequest:
-    return requests.from_params(given, os.path.abspath)
+    return requests.from_params(given, PROCESS)
 
 
 def test_nothing_but_a_directory(context: Path) -> None:
     request = from_params(params(context))
-    assert request == BuildRequest(Source(str(context), str(context), "Dockerfile"), [], outputs=[], platforms=[])
+    assert request == BuildRequest(Source(str(context), str(context), "Dockerfile"), [], platforms=[])
     assert frontend_attrs(request, engine_store=False, attest=False) == {"filename": "Dockerfile"}
     assert local_directories(request) == {"context": str(context), "dockerfile": str(context)}
 
