@@ -24,13 +24,12 @@ def is_true(text: Optional[str]) -> bool:
 
 def record(text: str, what: str) -> list[str]:
     """The fields of one record; a field may be quoted as a whole. Raises ConfigError."""
+    if "\n" in text or "\r" in text:
+        raise ConfigError(f"invalid {what} {text!r}: it must be one line")
     try:
-        rows = list(csv.reader([text], strict=True))
+        return next(csv.reader([text], strict=True))
     except csv.Error as exc:
         raise ConfigError(f"invalid {what} {text!r}: {exc}") from exc
-    if len(rows) != 1:
-        raise ConfigError(f"invalid {what} {text!r}: it must be one line")
-    return rows[0]
 
 
 def pairs(words: Sequence[str], what: str) -> dict[str, str]:
