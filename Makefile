@@ -6,7 +6,6 @@
 
 PYTHON ?= python3
 LAB = $(PYTHON) tests/lab/lab.py
-RUN = $(PYTHON) tools/venv.py
 
 .DEFAULT_GOAL := help
 .PHONY: help dev lab lab-down lab-env test demo bench lint clean
@@ -36,9 +35,7 @@ bench: dev ## measure against the reference CLI
 	@$(PYTHON) tests/bench/run.py
 
 lint: dev ## formatter, linter and type checker
-	@$(RUN) dev ruff format --check .
-	@$(RUN) dev ruff check .
-	@$(RUN) dev mypy plugins tests tools
+	@$(PYTHON) tests/run.py lint
 
 clean: ## stop the lab and remove what this checkout made
 	@$(LAB) destroy
