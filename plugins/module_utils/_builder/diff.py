@@ -16,8 +16,9 @@ from .container import differences
 from .instance import Instance
 from .listing import described
 from .masking import MASK, is_secret_name, masked_url
+from .names import volume_name
 from .plan import NodeObservation, Step, Wish, runs_afterwards
-from .spec import ContainerSpec
+from .spec import ContainerSpec, previous_name
 
 
 def difference(wish: Wish, steps: Sequence[Step]) -> dict[str, Any]:
@@ -40,21 +41,23 @@ def _entry(instance: Optional[Instance]) -> Optional[dict[str, Any]]:
 
 
 def _container(wish: Wish, node: NodeObservation) -> tuple[Any, Any]:
+    aside = {"set_aside": previous_name(node.entry.name)} if node.previous or node.aside else {}
     if wish.state == "absent":
-        volume = {"volume": node.entry.name} if node.volume else {}
+        volume = {"volume": volume_name(node.entry.name)} if node.volume else {}
         gone = node.owner is None
-        found = {**({"status": node.found.status} if node.found else {}), **volume}
+        found = {**({"status": node.found.status} if node.found else {}), **aside, **volume}
         return found or None, None if gone else found
     if node.found is None:
         wanted = {"status": "running", **_shown(node.wanted, None)} if wish.state == "started" else None
         return None, wanted
     drift = [*differences(node.wanted, node.found.spec)] if wish.repair else []
     status = "running" if runs_afterwards(wish, node) else "stopped" if wish.state == "stopped" else node.found.status
-    unchanged = status == "running" and node.found.status == "running"
-    return (
-        {"status": node.found.status, **_shown(node.found.spec, drift)},
-        {"status": node.found.status if unchanged else status, **_shown(node.wanted, drift)},
-    )
+    before = {"status": node.found.status, **aside, **_shown(node.found.spec, drift)}
+    after = {"status": status, **_shown(node.wanted, drift)}
+    if node.newer:
+        before["image_id"] = node.found.image_id
+        after["image_id"] = f"what the registry has as {node.wanted.image}"
+    return before, after
 
 
 def _shown(spec: ContainerSpec, attributes: Optional[Sequence[str]]) -> dict[str, Any]:

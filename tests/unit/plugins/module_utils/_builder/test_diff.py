@@ -81,6 +81,21 @@ def test_words_of_the_cli_for_what_is_two_things() -> None:
     assert before["ci0"]["command"] == ["--debug"]
 
 
+def test_a_newer_image_under_the_same_name() -> None:
+    before, after = shown(dataclasses.replace(observed(), newer=True), pull="always")
+    assert before["ci0"] == {"status": "running", "image_id": "i"}
+    assert after["ci0"] == {"status": "running", "image_id": "what the registry has as moby/buildkit:v2"}
+
+
+@pytest.mark.parametrize("aside", [True, False])
+def test_what_an_interrupted_run_set_aside(aside: bool) -> None:
+    node = dataclasses.replace(observed("exited"), aside=aside, previous=not aside)
+    before, after = shown(node, "present")
+    assert before["ci0"] == {"status": "exited", "set_aside": "buildx_previous_ci0"}
+    assert after["ci0"] == {"status": "exited"}
+    assert shown(node, "absent")[0]["ci0"]["set_aside"] == "buildx_previous_ci0"
+
+
 def test_a_new_builder() -> None:
     before, after = shown(observed(None), stored=None)
     assert (before["builder"], before["ci0"]) == (None, None)
@@ -116,7 +131,7 @@ def test_the_status(state: str, status: str, changes: dict[str, Any], after: str
 
 def test_a_removal() -> None:
     before, after = shown(observed(), "absent")
-    assert before["ci0"] == {"status": "running", "volume": "ci0"}
+    assert before["ci0"] == {"status": "running", "volume": "buildx_buildkit_ci0_state"}
     assert after["ci0"] is None
     assert before["builder"]["name"] == "ci"
     assert after["builder"] is None
@@ -125,12 +140,12 @@ def test_a_removal() -> None:
 def test_what_another_builder_has_too_stays() -> None:
     shared = dataclasses.replace(observed(), owner="other")
     before, after = shown(shared, "absent")
-    assert before["ci0"] == after["ci0"] == {"status": "running", "volume": "ci0"}
+    assert before["ci0"] == after["ci0"] == {"status": "running", "volume": "buildx_buildkit_ci0_state"}
 
 
 def test_only_a_volume_is_left() -> None:
     before, after = shown(dataclasses.replace(observed(None), volume=True), "absent", stored=None)
-    assert (before["ci0"], after["ci0"]) == ({"volume": "ci0"}, None)
+    assert (before["ci0"], after["ci0"]) == ({"volume": "buildx_buildkit_ci0_state"}, None)
 
 
 def test_the_entry_alone() -> None:
