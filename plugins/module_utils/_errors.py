@@ -57,6 +57,7 @@ class EngineUnreachable(EngineError):  # noqa: N818 - the word is the message
     """No engine answers at the address."""
 
     kind = "engine_unreachable"
+    ADVICE = "Is the engine running, and may this user talk to it? docker_host names another one."
 
 
 class BuilderError(BuildxError):

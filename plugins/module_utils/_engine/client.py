@@ -86,7 +86,13 @@ class Engine:
             ) from exc
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as exc:
             words = _innermost(exc)
-            hint = "Is the engine running, and may this user talk to it? docker_host names another one."
+            if str(exc).startswith("Credentials store error"):
+                raise EngineError(
+                    f"could not {what}: the registry's credentials cannot be had: {words}",
+                    hint="The user's docker config.json names this program in credsStore or credHelpers: install it on "
+                    "the target, or take the line out.",
+                ) from exc
+            hint = EngineUnreachable.ADVICE
             if "Not supported URL scheme" in words:
                 hint = (
                     "The Python library docker before 7.1 does not work with requests 2.32 and newer: upgrade docker."

@@ -51,7 +51,9 @@ def open_socket(target: Target) -> socket.socket:
             undo.pop_all()
         return _decrypted(encrypted)
     except (OSError, ssl.SSLError) as exc:
-        raise EngineUnreachable(f"no Docker engine answers at {target.host}: {exc}") from exc
+        raise EngineUnreachable(
+            f"no Docker engine answers at {target.host}: {exc.strerror or exc}", hint=EngineUnreachable.ADVICE
+        ) from exc
 
 
 def _unix(path: str, timeout: float) -> socket.socket:

@@ -15,6 +15,7 @@ from typing import Any
 import docker
 import pytest
 import requests
+from docker.auth import AuthConfig
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import containers, images
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
@@ -80,6 +81,20 @@ def test_the_innermost_words_are_the_ones_that_help() -> None:
     error = docker.errors.DockerException(f"Error while fetching: ('aborted', {inner!r})")
     with pytest.raises(EngineUnreachable, match=r": Connection refused$"), engine().errors("ask"):
         raise error from inner
+
+
+def test_credentials_that_cannot_be_had_are_no_silent_engine() -> None:
+    config = AuthConfig({"credsStore": "not-installed"})
+    words = "could not pull x: the registry's credentials cannot be had: .*docker-credential-not-installed"
+    with (
+        pytest.raises(EngineError, match=words) as caught,
+        pytest.warns(match="not installed"),
+        engine().errors("pull x"),
+    ):
+        config.resolve_authconfig("registry.example.com")
+    assert not isinstance(caught.value, EngineUnreachable)
+    assert caught.value.hint is not None
+    assert "credsStore" in caught.value.hint
 
 
 def test_our_own_errors_pass() -> None:
