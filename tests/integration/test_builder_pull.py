@@ -124,7 +124,7 @@ def test_a_local_tag_that_moved_is_no_drift(bench: Bench, local: str) -> None:
     ("pull", "words"),
     [
         ("auto", "can neither be pulled nor found"),
-        ("always", "can neither be pulled nor found"),
+        ("always", "cannot be pulled"),
         ("missing", "can neither be pulled nor found"),
         ("never", "the engine has no image"),
     ],

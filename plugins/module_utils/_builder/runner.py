@@ -120,9 +120,15 @@ class Runner:
         except EngineError as exc:
             # What the CLI does: without the registry the local image is good enough.
             if self._wish.pull != "auto" or images.inspect(engine, image) is None:
+                # With `always` nobody has looked whether the engine has it.
+                how = (
+                    "cannot be pulled"
+                    if self._wish.pull == "always"
+                    else "can neither be pulled nor found on the engine"
+                )
                 raise BuilderError(
-                    f"the image of the node {step.node} can neither be pulled nor found on the engine: {exc}",
-                    hint="Check the name, or load the image into the engine.",
+                    f"the image of the node {step.node} {how}: {exc}",
+                    hint=exc.hint or "Check the name, or load the image into the engine.",
                 ) from exc
             self._log.status(f"using local image {image}")
         self._log.status(f"pulling image {image}", done=True)

@@ -479,7 +479,7 @@ def test_without_the_registry(bench: Bench, pull: str, works: bool) -> None:
         bench.run(PLAIN, pull=pull)
         assert bench.status == "running"
     else:
-        with pytest.raises(BuilderError, match="can neither be pulled nor found"):
+        with pytest.raises(BuilderError, match="the image of the node ci0 cannot be pulled: "):
             bench.run(PLAIN, pull=pull)
 
 
