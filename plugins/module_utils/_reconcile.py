@@ -42,7 +42,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Tas
 BOOT_SECONDS = 60.0
 """How long a build waits for the daemon that it boots."""
 BUSY_SECONDS = 600.0
-"""How long another process may be busy with the same node: a pull and a boot fit in."""
+"""How long another process may be busy with the same builder: a pull and a boot fit in."""
 
 
 def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Callable[[str], None]) -> dict[str, Any]:

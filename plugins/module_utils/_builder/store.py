@@ -106,11 +106,11 @@ class Store:
             yield
 
     @contextlib.contextmanager
-    def reconciling(self, node: str, seconds: float) -> Iterator[None]:
-        """Let one process at a time change a node: pulls and boots take long, the CLI's lock must not."""
+    def reconciling(self, builder: str, seconds: float) -> Iterator[None]:
+        """Let one process at a time change a builder: pulls and boots take long, the CLI's lock must not."""
         directory = self._path(".reconcile")
         self._make(directory)
-        with self._flock(os.path.join(directory, f"{node}.lock"), seconds, f"the node {node}"):
+        with self._flock(os.path.join(directory, f"{builder}.lock"), seconds, f"the builder {builder}"):
             yield
 
     def save(self, instance: Instance) -> None:
@@ -125,12 +125,13 @@ class Store:
             self._path("activity", name.lower()),
         ):
             self._unlink(path)
-        refs = self._path("refs", name.lower())
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(refs)
-        except OSError as exc:
-            raise StoreError(f"the store's directory {refs} cannot be removed: {exc.strerror}") from exc
+        # Records keep the case of a name that the CLI stored; the CLI itself leaves those behind.
+        for refs in (self._path("refs", name), self._path("refs", name.lower())):
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(refs)
+            except OSError as exc:
+                raise StoreError(f"the store's directory {refs} cannot be removed: {exc.strerror}") from exc
 
     def touch(self, name: str) -> None:
         """Note that a builder was used now."""
