@@ -159,7 +159,7 @@ builder:
   sample: {"Name": "ci", "Driver": "docker-container", "Nodes": [{"Name": "ci0", "Status": "running", "Version": "v0.34.2"}]}
 steps:
   description: What was done, in order; in check mode what would be. On failure, what had been done before.
-  returned: always
+  returned: success, and when a step failed
   type: list
   elements: dict
   contains:

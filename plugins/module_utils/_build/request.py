@@ -139,7 +139,8 @@ def source(path: str, dockerfile: Optional[str]) -> Source:
     """Look at the context and the Dockerfile. Raises ConfigError that names what is missing."""
     context = os.path.realpath(path)
     if not os.path.isdir(context):
-        raise ConfigError(f'unable to prepare context: path "{path}" not found on the target')
+        what = "is no directory" if os.path.exists(context) else "not found on the target"
+        raise ConfigError(f'unable to prepare context: path "{path}" {what}')
     if not os.access(context, os.R_OK | os.X_OK):
         raise ConfigError(f'unable to prepare context: path "{path}" cannot be read by this user')
     file = os.path.join(context, dockerfile or "Dockerfile")

@@ -51,7 +51,12 @@ def from_params(params: Mapping[str, Any], endpoint: Optional[str]) -> NodeOptio
         reference.parse(params["image"], what="image")
     memory = params.get("memory")
     if memory:
-        sizes.ram_in_bytes(memory)
+        try:
+            sizes.ram_in_bytes(memory)
+        except ConfigError as exc:
+            raise ConfigError(
+                f"memory: {exc}", hint="It is a number of bytes, or one with a unit, such as 512m or 2g."
+            ) from exc
     env = params.get("env")
     return NodeOptions(
         endpoint=endpoint,

@@ -193,7 +193,7 @@ def test_a_relative_context(context: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ("path", "dockerfile", "words"),
     [
         ("no", None, r'unable to prepare context: path ".*/no" not found on the target'),
-        ("app/Dockerfile", None, "unable to prepare context"),
+        ("app/Dockerfile", None, 'unable to prepare context: path ".*/app/Dockerfile" is no directory'),
         ("app", "other", "there is no Dockerfile at .*/app/other"),
         ("app", "sub", "there is no Dockerfile at .*/app/sub"),
         ("empty", None, "there is no Dockerfile at .*/empty/Dockerfile"),

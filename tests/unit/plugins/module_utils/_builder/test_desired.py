@@ -259,7 +259,7 @@ def test_values_of_variables_are_text() -> None:
     ("wrong", "words"),
     [
         ({"image": "UPPER"}, "invalid image 'UPPER'"),
-        ({"memory": "lots"}, "invalid size: 'lots'"),
+        ({"memory": "lots"}, "memory: invalid size: 'lots'"),
         ({"env": {"": "x"}}, "cannot be the name of a variable"),
         ({"env": {"A=B": "x"}}, "cannot be the name of a variable"),
         ({"env": {1: "x"}}, "cannot be the name of a variable"),
