@@ -23,7 +23,11 @@ from .progress import Step
 
 @dataclass(frozen=True)
 class GoProgram:
-    """A command of a module. `vendor_mod`: the module has no go.mod and keeps its list as vendor.mod."""
+    """A command of a module.
+
+    vendor_mod: the module has no go.mod and keeps its list as vendor.mod.
+    listed:     the module has no list at all, and this directory of ours has go.mod and go.sum for it.
+    """
 
     module: str
     version: str
@@ -31,6 +35,7 @@ class GoProgram:
     version_variable: str
     module_version: str = ""
     vendor_mod: bool = False
+    listed: Path | None = None
 
 
 def buildkit_program(name: str, version: str) -> GoProgram:
@@ -48,6 +53,13 @@ def docker_cli(version: str) -> GoProgram:
     return GoProgram(module, version, "docker", f"{module}/cli/version.Version", f"v{version}+incompatible", True)
 
 
+def h2spec() -> GoProgram:
+    """The conformance tests of HTTP/2."""
+    module, version = "github.com/summerwind/h2spec", "2.2.1"
+    listed = Path(__file__).parent / "h2spec"
+    return GoProgram(module, version, "h2spec", "main.VERSION", f"v{version}+incompatible", listed=listed)
+
+
 def compile_program(program: GoProgram, cache: Cache, step: Step) -> Path:
     """The compiled program's path; static, so that it runs in any root."""
 
@@ -56,8 +68,8 @@ def compile_program(program: GoProgram, cache: Cache, step: Step) -> Path:
         module = f"{program.module}@{program.module_version or program.version}"
         step.say(f"downloading {module}")
         source = Path(json.loads(step.capture([go, "mod", "download", "-json", module]))["Dir"])
-        if program.vendor_mod:
-            source = _with_go_mod(source, directory / "source")
+        if program.vendor_mod or program.listed:
+            source = _with_go_mod(source, directory / "source", program.listed)
         step.say(f"compiling {program.command} {program.version}")
         step.run(_build_command(go, program, directory), cwd=source, env={**os.environ, "CGO_ENABLED": "0"})
         shutil.rmtree(directory / "source", ignore_errors=True)
@@ -73,7 +85,10 @@ def program_path(program: GoProgram, cache: Cache) -> Path:
 
 
 def ingredients(program: GoProgram) -> dict[str, object]:
-    return {"module": program.module, "version": program.version, "command": program.command, "recipe": 1}
+    found: dict[str, object] = {"module": program.module, "version": program.version, "command": program.command}
+    if program.listed:
+        found["listed"] = (program.listed / "go.sum").read_text(encoding="ascii")
+    return {**found, "recipe": 1}
 
 
 def _build_command(go: str, program: GoProgram, directory: Path) -> list[str]:
@@ -85,13 +100,13 @@ def _build_command(go: str, program: GoProgram, directory: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _with_go_mod(source: Path, copy: Path) -> Path:
-    """A writable copy of a module in which vendor.mod and vendor.sum are what the compiler looks for."""
+def _with_go_mod(source: Path, copy: Path, listed: Path | None) -> Path:
+    """A writable copy of a module with a list where the compiler looks for it: ours, else its vendor.mod."""
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("vendor", "testdata"), copy_function=_copy_writable)
     for directory in [copy, *(path for path in copy.rglob("*") if path.is_dir())]:
         directory.chmod(0o755)
-    shutil.copyfile(copy / "vendor.mod", copy / "go.mod")
-    shutil.copyfile(copy / "vendor.sum", copy / "go.sum")
+    shutil.copyfile(listed / "go.mod" if listed else copy / "vendor.mod", copy / "go.mod")
+    shutil.copyfile(listed / "go.sum" if listed else copy / "vendor.sum", copy / "go.sum")
     return copy
 
 

@@ -10,6 +10,7 @@
     buildkit VERSION                        another BuildKit, served as moby/buildkit:VERSION
     exec COMMAND…                           a command in the engine's root and network
     venv NAME                               prints the path of an environment, made when missing
+    program NAME                            the same of a program that only some tests need
 
 `--name` chooses another instance than `main`, with an engine and a registry of its own, and
 `--engine-option` gives its engine another option, e.g. `--engine-option=--feature=containerd-snapshotter`.
@@ -29,8 +30,9 @@ if not __package__:  # run as a script: the package is found beside it, before a
     __package__ = "tests.lab"
 
 from .bring_up import bring_up, changing, serve_buildkit
-from .cache import remove_tree
+from .cache import Cache, remove_tree
 from .errors import LabError, NotAvailableError
+from .gobuild import compile_program, h2spec
 from .instance import MAIN, Instance, known_instances
 from .places import Places
 from .progress import Progress
@@ -38,6 +40,7 @@ from .shell_environment import export_lines
 from .venvs import ENVIRONMENTS, environment
 
 NOT_AVAILABLE_STATUS = 3
+PROGRAMS = {"h2spec": h2spec}
 
 
 def up(arguments: argparse.Namespace, places: Places, progress: Progress) -> int:
@@ -114,6 +117,12 @@ def venv(arguments: argparse.Namespace, places: Places, progress: Progress) -> i
     return 0
 
 
+def program(arguments: argparse.Namespace, places: Places, progress: Progress) -> int:
+    with progress.heartbeat(), progress.step(arguments.program) as step:
+        print(compile_program(PROGRAMS[arguments.program](), Cache(places.cache), step))
+    return 0
+
+
 def _instance(arguments: argparse.Namespace, places: Places) -> Instance:
     return Instance(places, arguments.name, tuple(arguments.engine_option))
 
@@ -142,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     command("buildkit", buildkit).add_argument("version", help="for example v0.29.0")
     command("exec", execute).add_argument("command", nargs=argparse.REMAINDER)
     command("venv", venv).add_argument("environment", choices=sorted(ENVIRONMENTS))
+    command("program", program).add_argument("program", choices=sorted(PROGRAMS))
     return parser
 
 
