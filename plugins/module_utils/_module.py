@@ -9,8 +9,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Protocol
 
 from ansible.module_utils.basic import missing_required_lib
@@ -69,7 +71,10 @@ def surroundings(module: Parameters) -> Surroundings:
 def run_module(module: AnsibleModule, body: Body) -> None:
     """Run the body of a module and end the process with its result, or with what went wrong."""
     try:
-        result = body(module)
+        with _ended_by_signals():
+            result = body(module)
+    except KeyboardInterrupt as exc:
+        module.fail_json(msg=f"the task was ended from outside, by {exc}", error={"kind": "interrupted", "hint": None})
     except MissingLibrary as exc:
         module.fail_json(msg=missing_required_lib(exc.library), error=exc.to_result())
     except BuildxError as exc:
@@ -78,6 +83,29 @@ def run_module(module: AnsibleModule, body: Body) -> None:
         facts = {"changed": False, **exc.details}
         module.fail_json(msg=printable(message), error=exc.to_result(), **_printable_facts(facts))
     module.exit_json(**_printable_facts(result))
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A signal that would end the process unwinds it instead: a build is cancelled, connections are closed.
+
+    One is enough; more of them do not disturb the end, whose waits are bounded.
+    """
+
+    def unwind(number: int, _frame: object) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {one: handler for one, handler in before.items() if handler != signal.SIG_IGN}  # as nohup wants it
+    for one in before:
+        signal.signal(one, unwind)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _with_hint(message: str, hint: Optional[str]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import tempfile
 import threading
@@ -22,16 +21,16 @@ from .dial import Dialer
 
 
 class Relay:
-    """Every connection to it becomes a connection of the dialer. It lies in a 0700 directory of its own."""
+    """Every connection to it becomes a connection of the dialer.
+
+    Its socket has no name but a descriptor of this process: nobody else can reach it, and nothing of it is left
+    behind, however the process ends.
+    """
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
-        self._directory = tempfile.mkdtemp(prefix="buildx-relay-")
-        # A socket's name may have 107 bytes; that of a directory for temporary files may alone have more.
-        self._held = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._path = f"/proc/self/fd/{self._held}/s"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(self._path)
+        self._held = _bind_without_name(self._listener)
         self._listener.listen(4)
         self._streams: list[socket.socket] = []
         self.failure: Optional[BuildxError] = None
@@ -39,10 +38,10 @@ class Relay:
         self._thread.start()
 
     def target(self) -> str:
-        return f"unix:{self._path}"
+        return f"unix:/proc/self/fd/{self._held}"
 
     def close(self) -> None:
-        """End the relay and every connection through it; nothing of it stays on disk."""
+        """End the relay and every connection through it."""
         with contextlib.suppress(OSError):  # wakes the accept
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -51,7 +50,6 @@ class Relay:
                 stream.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
         os.close(self._held)
-        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _accept(self) -> None:
         while True:
@@ -67,6 +65,21 @@ class Relay:
                 continue
             self._streams += [near, far]
             threading.Thread(target=_pump, args=(near, far), name="relay-pump", daemon=True).start()
+
+
+def _bind_without_name(listener: socket.socket) -> int:
+    """Bind a unix socket to a file that is gone at once. A descriptor of that file, which leads to the socket."""
+    directory = tempfile.mkdtemp(prefix="buildx-relay-")
+    # A socket's name may have 107 bytes; that of a directory for temporary files may alone have more.
+    inside = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{inside}/s")
+        held = os.open("s", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
+        os.unlink("s", dir_fd=inside)
+    finally:
+        os.close(inside)
+        os.rmdir(directory)
+    return held
 
 
 def _pump(near: socket.socket, far: socket.socket) -> None:

@@ -20,7 +20,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildkitError, PeerProtocolError
@@ -43,6 +43,8 @@ PATH = "/moby.buildkit.v1.Control/Session"
 CHUNK = 64 << 10
 """Bytes of the inner connection in one message, and as much as may wait in the outer stream (speed.md)."""
 CLOSE_SECONDS = 2.0
+SILENCE_SECONDS = 60.0
+"""A daemon asks for the session's health every 5 s (wire §2.4): one that is silent for so long is frozen or cut off."""
 
 
 class Session:
@@ -50,7 +52,10 @@ class Session:
 
     id: unique, of printable ASCII. shared_key: must be unique per client host and directory: the daemon
     keeps the last copy of a directory under it, and takes what has the same size and time for the same (wire §3.6).
+    on_silence: called in the session's thread when the daemon has fallen silent; `failure` is set before.
     """
+
+    on_silence: Callable[[], object] = staticmethod(lambda: None)
 
     def __init__(self, dialer: Dialer, identity: str, shared_key: str, services: Iterable[Service]) -> None:
         self.id = identity
@@ -140,6 +145,7 @@ class Session:
         if stream is None:
             return
         ended_at: Optional[float] = None
+        silence = 0.0  # seconds that were spent waiting: while we are busy, nobody can be heard
         with selectors.DefaultSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
             selector.register(self._waker, selectors.EVENT_READ)
@@ -149,16 +155,25 @@ class Session:
                     self._outer.send_data(self._stream, b"", end_stream=True)
                 busy = ended_at is None and self._produce()
                 unsent = self._send(stream)
-                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if unsent else 0)
-                selector.modify(stream, events)
-                timeout = 0.0 if busy and not unsent else None if ended_at is None else ended_at - time.monotonic()
-                if timeout is not None and timeout < 0:
-                    return
-                for key, mask in selector.select(timeout):
-                    if key.fileobj == self._waker:
-                        self._drain_wakes()
-                    elif mask & selectors.EVENT_READ and self._receive(stream):
-                        return
+                selector.modify(stream, selectors.EVENT_READ | (selectors.EVENT_WRITE if unsent else 0))
+                waits_at = time.monotonic()
+                left = SILENCE_SECONDS - silence if ended_at is None else ended_at - waits_at
+                if left <= 0:
+                    return self._fall_silent() if ended_at is None else None
+                ready = {key.fileobj: mask for key, mask in selector.select(0.0 if busy and not unsent else left)}
+                silence += time.monotonic() - waits_at
+                if self._waker in ready:
+                    self._drain_wakes()
+                if ready.get(stream, 0) & selectors.EVENT_READ:
+                    silence = 0.0
+                    if self._receive(stream):
+                        return None
+
+    def _fall_silent(self) -> None:
+        self.failure = BuildkitError(
+            f"nothing was heard of the daemon for {SILENCE_SECONDS:g} s: it is frozen or cut off"
+        )
+        self.on_silence()
 
     def _produce(self) -> bool:
         """Move what the services have to say into the outer stream; True while there is more to do."""

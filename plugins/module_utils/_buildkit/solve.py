@@ -48,6 +48,7 @@ def run(client: Client, session: Session, request: Any, progress: Progress, dead
 
 def _wait(client: Client, future: Any, session: Session, progress: Progress, deadline: Deadline, watch: _Watch) -> Any:
     grpc = require("grpc")
+    session.on_silence = future.cancel
     try:
         return future.result(timeout=deadline.left())
     except grpc.FutureTimeoutError:
@@ -55,6 +56,11 @@ def _wait(client: Client, future: Any, session: Session, progress: Progress, dea
         raise DeadlineError(
             f"the build was cut off: it took longer than {deadline.seconds:g} s",
             hint="Raise build_timeout if it needs more time.",
+        ) from None
+    except grpc.FutureCancelledError:
+        raise BuildkitError(
+            f"the connection to the daemon broke during the build: {session.failure}",
+            hint="See whether the builder's container is paused, or its host overloaded or out of reach.",
         ) from None
     except grpc.RpcError as exc:
         watch.settle()

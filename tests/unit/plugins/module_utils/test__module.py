@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -105,6 +108,37 @@ def test_a_missing_library_is_told_in_ansibles_words() -> None:
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         border.run_module(Module(), lambda module: {"changed": 1 / 0})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_unwinds_the_body(number: signal.Signals) -> None:
+    """What a body holds is given back, a second signal does not disturb that, and the process' own handlers return."""
+    before, released = signal.getsignal(number), []
+
+    def body(module: object) -> Mapping[str, object]:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        finally:
+            os.kill(os.getpid(), number)
+            released.append(True)
+        return {}
+
+    ended = run(body)
+    assert ended.failed
+    assert ended.result["msg"] == f"the task was ended from outside, by {number.name}"
+    assert ended.result["error"] == {"kind": "interrupted", "hint": None}
+    assert released == [True]
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        ended = run(lambda module: {"handler": str(os.kill(os.getpid(), signal.SIGHUP))})
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not ended.failed
 
 
 @pytest.mark.parametrize("text", ["\udc80", "a\ud800b", "fine", "ü\udcff"])

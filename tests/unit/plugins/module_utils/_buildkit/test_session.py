@@ -550,3 +550,35 @@ def test_ends_under_load_leave_nothing(pair: Pair, monkeypatch: pytest.MonkeyPat
     time.sleep(0.1)
     session.close()
     assert not session._thread.is_alive()
+
+
+def test_a_daemon_that_falls_silent_is_given_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SILENCE_SECONDS", 0.5)
+    told: list[BuildkitError | None] = []
+    session, daemon = pair.open()
+    session.on_silence = lambda: told.append(session.failure)
+    for _time in range(4):  # each word begins the time anew
+        time.sleep(0.25)
+        assert daemon.finish(daemon.call(CHECK)) == (SERVING, b"0")
+    assert told == []
+
+    failure = ended(session)
+
+    assert "nothing was heard of the daemon for 0.5 s" in str(failure)
+    assert told == [failure]
+
+
+def test_silence_is_not_ours(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon whose words wait to be read, because we were slow, is not silent."""
+    monkeypatch.setattr(sessions, "SILENCE_SECONDS", 0.3)
+
+    class Slow(Call):
+        def produce(self, budget: int) -> list[bytes]:
+            time.sleep(1)
+            self.finished = True
+            return [b"x"]
+
+    _session, daemon = pair.open(Service(Slow=lambda metadata: Slow()))
+    slow, check = daemon.call("/test.Test/Slow"), daemon.call(CHECK)
+    assert daemon.finish(slow) == (b"\0\0\0\0\1x", b"0")
+    assert daemon.finish(check) == (SERVING, b"0")

@@ -267,3 +267,23 @@ def test_an_interruption_cancels_the_build(bench: Bench, monkeypatch: pytest.Mon
         solve.run(client, bench.session, control.SolveRequest(Ref="r"), bench.progress, deadline)
     assert cancelled.wait(SECONDS)
     bench.over()
+
+
+def test_a_daemon_that_falls_silent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one here never asks for the session's health; an end of the wait must not need its help."""
+    monkeypatch.setattr(sessions, "SILENCE_SECONDS", 0.5)
+    cancelled = threading.Event()
+
+    def endless(request: Any, context: Any) -> Any:
+        context.add_callback(cancelled.set)
+        cancelled.wait(SECONDS)
+        return control.SolveResponse()
+
+    bench.daemon.solve = endless
+    with pytest.raises(
+        BuildkitError, match=r"broke during the build: nothing was heard of the daemon for 0\.5 s"
+    ) as caught:
+        bench.run(None)
+    assert caught.value.hint is not None
+    assert "paused" in caught.value.hint
+    assert cancelled.wait(SECONDS), "a daemon that lives after all stops building"
