@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from .registry import BRIDGE_ADDRESS, MIRROR
 
 START_SECONDS = 60
 STOP_SECONDS = 30
+FEATURE = "--feature="
+"""An option of newer engines; what this one has for it is its configuration file."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,14 @@ class Engine:
             # resolvers, and every name that a builder cannot resolve costs a minute and a half.
             f"--dns={BRIDGE_ADDRESS}",
             "--shutdown-timeout=5",
-            *self.options,
+            "--config-file=/run/lab/daemon.json",
+            *(option for option in self.options if not option.startswith(FEATURE)),
         ]
+
+    def configuration(self) -> dict[str, object]:
+        """What the engine reads from its file."""
+        named = [option[len(FEATURE) :] for option in self.options if option.startswith(FEATURE)]
+        return {"features": dict.fromkeys(named, True)}
 
     def start(self) -> None:
         """Start it and wait until it answers; one that answers already is left alone."""
@@ -71,6 +80,7 @@ class Engine:
             return
         self.stop()
         self.socket.unlink(missing_ok=True)
+        (self.machine.run / "daemon.json").write_text(json.dumps(self.configuration()))
         self.machine.spawn(self.pidfile, self.command(), self.log)
         wait_until(lambda: self.process is None or self.api.answers(), START_SECONDS)
         if not self.api.answers():

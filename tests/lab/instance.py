@@ -50,7 +50,7 @@ class Instance:
 
     def start(self, root: Path, step: Step) -> None:
         """Machine and engine; an instance made from something else is ended first."""
-        command = self.engine.command()
+        command = [*self.engine.command(), json.dumps(self.engine.configuration())]
         known = self._made_from()
         if known.get("root") != str(root) or self.machine.holder is None:
             self._start_machine(root, step)
