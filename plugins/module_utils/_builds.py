@@ -30,6 +30,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import B
 from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Task
 
 if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._build.load import Loaded
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.dial import Dialer
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.progress import Progress
@@ -71,6 +72,7 @@ def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Cal
         executed=outcome.executed,
         digest=outcome.digest,
         ref=outcome.ref,
+        load=outcome.load and outcome.load.to_result(),
     )
 
 
@@ -112,6 +114,7 @@ class Outcome(NamedTuple):
     steps: list[dict[str, Any]]
     executed: list[str]
     unexported: bool
+    load: Optional[Loaded]
 
 
 class Build:
@@ -199,7 +202,7 @@ class Build:
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.session import Session
         from ansible_collections.buildfleet.buildx.plugins.module_utils._identifiers import new_ref
 
-        session = Session(dialer, new_ref(), self._shared_key(), self._services())
+        session = Session(dialer, new_ref(), self._shared_key(), self._services(client))
         message = self._message(new_ref(), session.id)
         if self._instance is not None:
             self._record(self._instance, message.Ref)
@@ -215,14 +218,15 @@ class Build:
             steps=self._steps,
             executed=executed,
             unexported=not (self._exports or self._request.outputs or self.inside),
+            load=next((export.loaded for export in self._exports if isinstance(export, Load)), None),
         )
 
-    def _services(self) -> list[Service]:
+    def _services(self, client: Client) -> list[Service]:
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.filesync import FileSync
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.health import Health
 
         services: list[Service] = [Health(), FileSync(requests.local_directories(self._request))]
-        made = {index: export.receiver() for index, export in enumerate(self._exports)}
+        made = {index: export.receiver(client) for index, export in enumerate(self._exports)}
         receivers = {index: receiver for index, receiver in made.items() if receiver is not None}
         if self._request.secrets:
             from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.secrets import Secrets

@@ -22,10 +22,11 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import B
 from .outputs import IMAGE, NAMED, Output
 
 if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import CallFactory
     from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
 
-    from .load import Step
+    from .load import Loaded, LoadSink, Step
 
 MOBY = "moby"
 """The exporter of the BuildKit inside an engine: what it makes is the engine's."""
@@ -41,8 +42,9 @@ class Export:
     def look(self) -> None:
         """See what is there before the build."""
 
-    def receiver(self) -> Optional[CallFactory]:
-        """What takes the result when the daemon sends it; None: it sends none."""
+    def receiver(self, client: Client) -> Optional[CallFactory]:
+        """What takes the result when the daemon sends it; None: it sends none. client: of that daemon."""
+        del client
         return None
 
     def stores(self) -> Mapping[str, Any]:
@@ -62,7 +64,7 @@ class Load(Export):
     """An image that goes into an engine, or that the BuildKit inside an engine leaves there.
 
     names: of the image; without one it can be neither found nor compared. image: the engine's inspect of the first
-    name. by_manifest: the engine's containerd store calls an image by its manifest, a classic one by its configuration.
+    name. loaded: how it came there, when a daemon sent it. by_manifest: the engine's containerd store calls an image by its manifest, a classic one by its configuration.
     """
 
     def __init__(  # noqa: PLR0913 - all of it is what makes a load
@@ -82,19 +84,24 @@ class Load(Export):
         self._step = step
         self._before: dict[str, Optional[dict[str, Any]]] = {}
         self.image: Optional[dict[str, Any]] = None
+        self._sink: Optional[LoadSink] = None
+
+    @property
+    def loaded(self) -> Optional[Loaded]:
+        return self._sink.loaded if self._sink else None
 
     def look(self) -> None:
         self._before = {name: images.inspect(self._engine, name) for name in self._names}
 
-    def receiver(self) -> Optional[CallFactory]:
+    def receiver(self, client: Client) -> Optional[CallFactory]:
         if self.kind == MOBY:
             return None
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import streamed
 
-        from . import load
+        from .load import LoadSink
 
-        name = self._names[0] if self.kind == "docker" and len(self._names) == 1 else None
-        return streamed(load.sink(self._engine, name, self._step))
+        self._sink = LoadSink(self._engine, client, self._step, containerd=self._by_manifest)
+        return streamed(self._sink)
 
     def finish(self, response: Mapping[str, str]) -> Optional[bool]:
         digest, config = response.get("containerimage.digest"), response.get("containerimage.config.digest")

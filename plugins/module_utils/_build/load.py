@@ -4,26 +4,54 @@
 
 # This module_utils is PRIVATE to the collection: it may change at any time without notice.
 
-"""A built image into an engine: the daemon's stream goes to the engine's load call as it comes."""
+"""A built image into an engine: nothing moves when the engine has it (load.md, Algorithm 2).
+
+The daemon offers the image in a call, whose stream is the whole of it. What is done then takes its time
+and happens in a thread; the stream is held back meanwhile, and read only by who needs it (transfer.py).
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Optional, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Optional, Protocol
 
+from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import CallStatus, Code, Metadata
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import images
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError, EngineError
 
-QUIET_SECONDS = 3600
-"""An engine says nothing while it unpacks a large layer; the limit of other calls would cut it off."""
+if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
+
+METADATA = "exporter-md-"
+"""Before what the exporter's response will say, in the metadata of its call (wire §3.10)."""
+UNCHANGED, PIPE = "unchanged", "pipe"
+
+
+class Loaded(NamedTuple):
+    """How an image came into the engine.
+
+    way:    unchanged, tagged, missing, all (layers), or pipe: the daemon's stream as it came.
+    bytes:  sent to the engine, attempts that were of no use included. layers: of those that came of use; not known of a pipe.
+    """
+
+    way: str
+    bytes: int = 0
+    layers: Optional[int] = 0
+
+    def to_result(self) -> dict[str, object]:
+        """As a task returns it; what is not known is left out."""
+        return {key: value for key, value in self._asdict().items() if value is not None}
 
 
 class Step(Protocol):
     """How the load is shown among the steps of the build."""
+
+    def log(self, text: str) -> None:
+        """What is worth knowing of it."""
 
     def done(self, *, cached: bool = False) -> None:
         """It is loaded, or was there already."""
@@ -32,18 +60,44 @@ class Step(Protocol):
         """It is not, for this reason."""
 
 
-class EngineImport:
-    """A receive.Sink that feeds the engine's load call, in a thread of its own."""
+class Wish(NamedTuple):
+    """What the engine shall have. names: in the familiar form. id: "" when the daemon does not say it.
 
-    def __init__(self, engine: Engine, wake: Callable[[], None], step: Step) -> None:
-        self._engine = Engine(engine.target._replace(timeout=QUIET_SECONDS))
+    An image without a name is found by its id; the containerd store has a name for what has none.
+    """
+
+    engine: Engine
+    containerd: bool
+    names: tuple[str, ...]
+    id: str
+
+    def unmet(self) -> list[str]:
+        """The names under which the engine does not have the whole of the image."""
+        return [name for name in self.found_by() if self.held(name) != self.id]
+
+    def found_by(self) -> tuple[str, ...]:
+        return self.names or (f"{images.DANGLING}@{self.id}" if self.containerd else self.id,)
+
+    def held(self, name: str) -> Optional[str]:
+        """The id of the image that the engine has under a name, all of it."""
+        if self.containerd:
+            return images.complete(self.engine, name)
+        found = images.inspect(self.engine, name)
+        return str(found["Id"]) if found else None
+
+
+class EngineLoad:
+    """A receive.Sink whose bytes are an image that shall be in an engine; the work is done in a thread of its own."""
+
+    def __init__(self, wish: Wish, metadata: Metadata, client: Client, wake: Callable[[], None], step: Step) -> None:
+        self._wish, self._metadata, self._client = wish, metadata, client
         self._wake = wake
         self._step = step
         self._chunks: queue.SimpleQueue[Optional[bytes]] = queue.SimpleQueue()
         self._held = 0
         self._lock = threading.Lock()
         self._aborted = False
-        self._over = False
+        self.loaded: Optional[Loaded] = None
         self._failure: Optional[BuildxError] = None
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._thread.start()
@@ -64,18 +118,26 @@ class EngineImport:
     def outcome(self) -> bool:
         if self._failure is not None:
             raise self._failure
-        return self._over
+        if self.loaded is not None and self.loaded.way != PIPE:
+            # Success to the daemon, which ends its lease on the layers now (load.md, Algorithm 8).
+            raise CallStatus(Code.ALREADY_EXISTS, "the engine has the image")
+        return self.loaded is not None
 
     def abort(self) -> None:
         self._aborted = True
         self._chunks.put(None)
 
-    def _read(self) -> Iterator[bytes]:
+    def check(self) -> None:
+        """Raises BuildxError when the load was given up: a request must not end well then."""
+        if self._aborted:
+            raise BuildxError("the load was given up")
+
+    def stream(self) -> Iterator[bytes]:
+        """The daemon's own bytes, from the first one on."""
         while True:
             data = self._chunks.get()
-            if self._aborted:
-                # The request must not end well: the engine would take the half for a whole.
-                raise EngineError("the load was given up")
+            # The engine would take the half for a whole.
+            self.check()
             if data is None:
                 return
             yield data
@@ -85,8 +147,8 @@ class EngineImport:
 
     def _run(self) -> None:
         try:
-            images.load(self._engine, self._read())
-            self._step.done()
+            self.loaded = self._load()
+            self._step.done(cached=self.loaded.way == UNCHANGED)
         except BuildxError as exc:
             self._failure = exc
             self._step.error(str(exc))
@@ -94,31 +156,39 @@ class EngineImport:
             self._failure = EngineError(f"the load broke off: {exc!r}")
             raise  # a bug, whose traceback belongs on stderr
         finally:
-            self._over = True
-            self._engine.close()
             self._wake()
 
+    def _load(self) -> Loaded:
+        if self._wish.id and not self._wish.unmet():
+            return Loaded(UNCHANGED)
+        from .transfer import Transfer
 
-CONFIG_DIGEST = "exporter-md-containerimage.config.digest"
+        return Transfer(self._wish, self._metadata, self._client, self).run(self._step.log)
 
 
-def sink(
-    engine: Engine, name: Optional[str], step: Callable[[], Step]
-) -> Callable[[Metadata, Callable[[], None]], EngineImport]:
-    """A receive.SinkFactory that loads an image into an engine under its name.
+class LoadSink:
+    """A receive.SinkFactory. step: shows the load as one more step of the build.
 
-    step: shows the load as one more step of the build. An engine that has the very image under the name
-    is left alone: the daemon takes ALREADY_EXISTS for success (load.md, Algorithm 2).
+    loaded: how the image came into the engine, None as long as it has not.
     """
 
-    def make(metadata: Metadata, wake: Callable[[], None]) -> EngineImport:
-        shown = step()
-        # Only the classic store's image id is the digest of the configuration.
-        wanted = metadata.get(CONFIG_DIGEST, ("",))[0]
-        found = images.inspect(engine, name) if name and wanted else None
-        if found is not None and found["Id"] == wanted:
-            shown.done(cached=True)
-            raise CallStatus(Code.ALREADY_EXISTS, f"the engine has {name}")
-        return EngineImport(engine, wake, shown)
+    def __init__(self, engine: Engine, client: Client, step: Callable[[], Step], *, containerd: bool) -> None:
+        self._engine, self._client, self._step = engine, client, step
+        self._containerd = containerd
+        self._load: Optional[EngineLoad] = None
 
-    return make
+    def __call__(self, metadata: Metadata, wake: Callable[[], None]) -> EngineLoad:
+        key = "containerimage.digest" if self._containerd else "containerimage.config.digest"
+        names = filter(None, _first(metadata, "image.name").split(","))
+        familiar = tuple(dict.fromkeys(str(reference.parse(name)) for name in names))
+        wish = Wish(self._engine, self._containerd, familiar, _first(metadata, key))
+        self._load = EngineLoad(wish, metadata, self._client, wake, self._step())
+        return self._load
+
+    @property
+    def loaded(self) -> Optional[Loaded]:
+        return self._load.loaded if self._load else None
+
+
+def _first(metadata: Metadata, key: str) -> str:
+    return metadata.get(METADATA + key, ("",))[0]

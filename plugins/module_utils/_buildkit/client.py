@@ -89,13 +89,16 @@ class Client:
 
     def status(self, ref: str) -> Any:
         """The stream of StatusResponse messages of a build; cancelling it does not cancel the build."""
-        request = control.StatusRequest
+        return self.stream(f"{SERVICE}Status", control.StatusRequest(Ref=ref), control.StatusResponse)
+
+    def stream(self, path: str, request: Any, answer: Any, seconds: Optional[float] = None) -> Any:
+        """Begin a call with many answers: an iterator of them, which `cancel` ends; read it under `errors`."""
         call = self._channel.unary_stream(
-            f"{SERVICE}Status",
-            request_serializer=request.SerializeToString,
-            response_deserializer=control.StatusResponse.FromString,
+            path,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
         )
-        return call(request(Ref=ref))
+        return call(request, timeout=seconds)
 
     def _unary(self, method: str, request: Any, answer: Any, seconds: float, what: str) -> Any:
         call = self._channel.unary_unary(

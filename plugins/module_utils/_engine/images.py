@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
@@ -15,6 +16,9 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import req
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError
 
 from .client import Engine
+
+DANGLING = "moby-dangling"
+"""The containerd store's name for images without one, followed by `@` and the digest."""
 
 
 def inspect(engine: Engine, name: str) -> Optional[dict[str, Any]]:
@@ -47,6 +51,35 @@ def remote_digest(engine: Engine, name: str) -> str:
     with engine.errors(f"ask the registry for {name}"):
         found = engine.api.inspect_distribution(name)
     return str(found["Descriptor"]["digest"])
+
+
+def complete(engine: Engine, name: str) -> Optional[str]:
+    """The id of the image under a name, None when the engine has none or only parts: for the containerd store.
+
+    Only a list says so (load.md): older engines leave out what is not whole, newer ones tell. Listed is nothing but
+    the one name, and without a version of the API, since what is not asked for by the newest way is not told.
+    """
+    with engine.errors(f"look for the image {name}"):
+        api = engine.api
+        wanted = {"manifests": "1", "filters": json.dumps({"reference": [name]})}
+        rows = api._result(api._get(f"{api.base_url}/images/json", params=wanted), json=True)
+    for row in rows:
+        if all(manifest.get("Available", True) for manifest in row.get("Manifests") or ()):
+            return str(row["Id"])
+    return None
+
+
+def tag(engine: Engine, image: str, name: str) -> None:
+    """Give an image another name, which may be that of another one."""
+    repository, _colon, word = name.rpartition(":")
+    with engine.errors(f"tag {name}"):
+        engine.api.tag(image, repository, word)
+
+
+def untag(engine: Engine, name: str) -> None:
+    """Take a name away; the image goes when it has no other one."""
+    with engine.errors(f"remove the name {name}"):
+        engine.api.remove_image(name, noprune=True)
 
 
 def load(engine: Engine, chunks: Iterable[bytes]) -> None:
