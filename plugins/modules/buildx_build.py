@@ -240,6 +240,25 @@ digest:
   description: The digest of the result's manifest.
   returned: when the result was exported
   type: str
+load:
+  description:
+    - How the image came into the engine, and what moved.
+    - C(way) is V(unchanged), nothing moved; V(tagged), the engine had it under another name; V(missing), only the layers that it lacked; V(all), every
+      layer; V(pipe), the builder's own archive.
+  returned: when a builder outside of the engine loaded an image
+  type: dict
+  contains:
+    way:
+      description: One of V(unchanged), V(tagged), V(missing), V(all), V(pipe).
+      type: str
+    bytes:
+      description: Bytes that were sent to the engine.
+      type: int
+    layers:
+      description: Layers among them.
+      returned: unless the way is V(pipe)
+      type: int
+  sample: {"way": "missing", "bytes": 1051648, "layers": 1}
 ref:
   description: BuildKit's name of the build, as C(docker buildx history ls) shows it.
   returned: when a build was run

@@ -64,7 +64,8 @@ class Load(Export):
     """An image that goes into an engine, or that the BuildKit inside an engine leaves there.
 
     names: of the image; without one it can be neither found nor compared. image: the engine's inspect of the first
-    name. loaded: how it came there, when a daemon sent it. by_manifest: the engine's containerd store calls an image by its manifest, a classic one by its configuration.
+    name. loaded: how it came there, when a daemon sent it. by_manifest: the engine's containerd store calls an image
+    by its manifest, a classic one by its configuration.
     """
 
     def __init__(  # noqa: PLR0913 - all of it is what makes a load

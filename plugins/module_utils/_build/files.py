@@ -19,6 +19,7 @@ from .exports import Export
 from .outputs import LOCAL, Output
 
 if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import CallFactory
 
 
@@ -29,7 +30,8 @@ class Directory(Export):
         super().__init__(output.type, output.attrs)
         self._tree = TreeReceiver(output.dest, delete=output.attrs.get("mode") == "delete", protected=protected)
 
-    def receiver(self) -> CallFactory:
+    def receiver(self, client: Client) -> CallFactory:
+        del client
         return self._tree
 
     def finish(self, response: Mapping[str, str]) -> Optional[bool]:
@@ -44,7 +46,8 @@ class Archive(Export):
         super().__init__(output.type, attrs)
         self._file = FileReceiver(output.dest)
 
-    def receiver(self) -> CallFactory:
+    def receiver(self, client: Client) -> CallFactory:
+        del client
         return streamed(self._file)
 
     def finish(self, response: Mapping[str, str]) -> Optional[bool]:
