@@ -17,7 +17,7 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,55 @@ class Bench:
         return done
 
 
+@dataclass
+class Driven:
+    """The client without the module: one solve of a context on a running builder, with services of the test's own."""
+
+    bench: Bench
+    docker_host: str
+
+    def solve(
+        self,
+        context: Path,
+        *,
+        services: Iterable[Any] = (),
+        exporters: Iterable[tuple[str, Mapping[str, str]]] = (),
+        cache_exports: Iterable[tuple[str, Mapping[str, str]]] = (),
+        frontend: Mapping[str, str] | None = None,
+        progress: Any = None,
+    ) -> Mapping[str, str]:
+        """The exporters' response. Raises BuildxError. `frontend`: attributes of dockerfile.v0."""
+        from ansible_collections.buildfleet.buildx.plugins.module_utils import _connect as connect
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit import solve
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.filesync import FileSync
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.health import Health
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.messages import control
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.progress import Progress
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.session import Session
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._clock import Deadline
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.contexts import Target
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._identifiers import new_ref
+
+        with Engine(Target("test", self.docker_host)) as engine:
+            dialer = connect.container_dialer(engine, self.bench.inspect())
+            try:
+                with Client(dialer) as client:
+                    files = FileSync({"context": str(context), "dockerfile": str(context)})
+                    session = Session(dialer, new_ref(), uuid.uuid4().hex, [Health(), files, *services])
+                    request = control.SolveRequest(
+                        Ref=new_ref(), Session=session.id, Frontend="dockerfile.v0", FrontendAttrs=frontend or {}
+                    )
+                    for kind, attrs in exporters:
+                        request.Exporters.add(Type=kind, Attrs=attrs)
+                    for kind, attrs in cache_exports:
+                        request.Cache.Exports.add(Type=kind, Attrs=attrs)
+                    return solve.run(client, session, request, progress or Progress(), Deadline(COMMAND_SECONDS))
+            finally:
+                dialer.close()
+
+
 _RUNNER = """
 import sys, runpy
 file = sys.argv[1]
@@ -239,6 +288,19 @@ def running(tmp_path_factory: pytest.TempPathFactory, ansible_config: Path) -> I
 def ready(running: Bench, tmp_path: Path) -> Bench:
     """A builder that runs and that all tests share which only build: names of images come from `image`."""
     return replace(running, directory=tmp_path, environment=dict(running.environment))
+
+
+@pytest.fixture
+def driven(ready: Bench) -> Driven:
+    """The client on the builder that tests share."""
+    return Driven(ready, os.environ["DOCKER_HOST"])
+
+
+@pytest.fixture
+def driven_alone(bench: Bench) -> Driven:
+    """The client on a builder of the test's own, whose cache may be thrown away."""
+    bench.builder()
+    return Driven(bench, os.environ["DOCKER_HOST"])
 
 
 def _make(directory: Path, ansible_config: Path) -> Bench:

@@ -106,7 +106,7 @@ def decode_entry(encoded: bytes) -> Entry:
         mtime=message.modTime,
         link=message.linkname,
         device=_device(message) if bits & _DEVICE else 0,
-        xattrs={os.fsdecode(key): value for key, value in message.xattrs.items()} if message.xattrs else {},
+        xattrs={os.fsdecode(item.key): item.value for item in message.xattrs},
     )
 
 
