@@ -30,6 +30,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import B
 from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Task
 
 if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._build.caches import Caches
     from ansible_collections.buildfleet.buildx.plugins.module_utils._build.load import Loaded
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.dial import Dialer
@@ -56,14 +57,12 @@ def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Cal
         raise ConfigError("build_timeout must be more than 0")
     request = requests.from_params(params, task.surroundings)
     choice = choose(task, params["builder"])
-    build = Build(task, choice, request, Deadline(params["build_timeout"]))
+    build = Build(task, choice, request, Deadline(params["build_timeout"]), warn)
     if check_mode or params["rebuild"] == "never":
         image = images.inspect(task.engine(), request.image) if request.image else None
         if check_mode or image is not None:
             return _result(changed=image is None or params["rebuild"] != "never", image=image)
     outcome = build.run()
-    if outcome.unexported:
-        warn(requests.NO_OUTPUT_WARNING)
     return _result(
         changed=outcome.changed or params["rebuild"] == "always",
         image=outcome.image,
@@ -104,7 +103,7 @@ def choose(task: Task, name: Optional[str]) -> Choice:
 
 
 class Outcome(NamedTuple):
-    """What a build came to. changed: the result is another one than before. unexported: it stays in the cache."""
+    """What a build came to. changed: the result is another one than before."""
 
     ref: str
     changed: bool
@@ -113,14 +112,20 @@ class Outcome(NamedTuple):
     log_tail: list[str]
     steps: list[dict[str, Any]]
     executed: list[str]
-    unexported: bool
     load: Optional[Loaded]
 
 
 class Build:
     """One build on its way: the node is booted, the request solved, the result followed to where it goes."""
 
-    def __init__(self, task: Task, choice: Choice, request: requests.BuildRequest, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        task: Task,
+        choice: Choice,
+        request: requests.BuildRequest,
+        deadline: Deadline,
+        warn: Callable[[str], None],
+    ) -> None:
         self._task = task
         self._instance = choice.instance
         self._node = _node(choice.instance, request) if choice.instance else NodeEntry(choice.name, choice.name)
@@ -138,6 +143,19 @@ class Build:
             default_load=self._node.default_load,
         )
         self._exports = planned(outputs, request.images, self)
+        self._caches = self._planned_caches(warn)
+        if not (outputs or request.outputs or self.inside):
+            warn(requests.NO_OUTPUT_WARNING)
+
+    def _planned_caches(self, warn: Callable[[str], None]) -> Optional[Caches]:
+        request = self._request
+        if not (request.cache_from or request.cache_to):
+            return None
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._build import caches
+
+        if self.inside and not images.has_containerd_store(self.engine("").info()):
+            caches.refuse_outside(request.cache_to)
+        return caches.Caches(request.cache_from, request.cache_to, warn)
 
     def engine(self, context: str) -> Engine:
         """The engine of a docker context, of the task for ""."""
@@ -167,6 +185,8 @@ class Build:
                     return self._solve(client, dialer)
             finally:
                 dialer.close()
+                for held in (*self._exports, *([self._caches] if self._caches else ())):
+                    held.close()
         except BuildxError as exc:
             exc.details = {
                 **_known(exc.details),
@@ -208,6 +228,8 @@ class Build:
             self._record(self._instance, message.Ref)
         response = solve.run(client, session, message, self._progress, self._deadline)
         found = [export.finish(response) for export in self._exports] or [None]
+        if self._caches:
+            self._caches.finish(response)
         executed = self._progress.executed()
         return Outcome(
             ref=message.Ref,
@@ -217,7 +239,6 @@ class Build:
             log_tail=self._progress.lines(),
             steps=self._steps,
             executed=executed,
-            unexported=not (self._exports or self._request.outputs or self.inside),
             load=next((export.loaded for export in self._exports if isinstance(export, Load)), None),
         )
 
@@ -236,6 +257,12 @@ class Build:
             from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend
 
             services.append(FileSend(receivers))
+        stores = {key: store for export in self._exports for key, store in export.stores().items()}
+        stores.update(self._caches.stores() if self._caches else {})
+        if stores:
+            from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.content import Content
+
+            services.append(Content(stores))
         return services
 
     def _message(self, ref: str, session: str) -> Any:
@@ -248,6 +275,10 @@ class Build:
             Frontend=requests.FRONTEND,
             FrontendAttrs=requests.frontend_attrs(self._request, engine_store=self.inside, attest=not self.inside),
         )
+        if self._caches:
+            message.FrontendAttrs.update(self._caches.attrs())
+            for kind, attrs in self._caches.exports:
+                message.Cache.Exports.add(Type=kind, Attrs=attrs)
         for export in self._exports:
             message.Exporters.add(Type=export.kind, Attrs=export.attrs)
         for export in self._exports[:1]:

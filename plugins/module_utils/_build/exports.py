@@ -22,6 +22,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import B
 from .outputs import IMAGE, NAMED, Output
 
 if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.blobs import Blobs
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import CallFactory
     from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
@@ -47,7 +48,7 @@ class Export:
         del client
         return None
 
-    def stores(self) -> Mapping[str, Any]:
+    def stores(self) -> Mapping[str, Blobs]:
         """Content stores that the exporter writes to through the session, by their ids (wire §3.11)."""
         return {}
 
@@ -58,6 +59,9 @@ class Export:
         """
         del response
         return None
+
+    def close(self) -> None:
+        """Let go of what it holds, however the build ended."""
 
 
 class Load(Export):

@@ -8,9 +8,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.blobs import Blobs
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.oci_layout import Layout
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import streamed
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_file import FileReceiver
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_tree import TreeReceiver
@@ -55,6 +59,27 @@ class Archive(Export):
         return self._file.changed
 
 
+class LayoutDirectory(Export):
+    """An image as an OCI layout in a directory: the daemon writes its blobs, the index is ours (wire §3.11)."""
+
+    def __init__(self, output: Output, attrs: Mapping[str, str]) -> None:
+        super().__init__(output.type, attrs)
+        self._layout = Layout(output.dest)
+        self._blobs = Blobs(output.dest, writable=True)
+
+    def stores(self) -> Mapping[str, Blobs]:
+        return {"export": self._blobs}
+
+    def finish(self, response: Mapping[str, str]) -> Optional[bool]:
+        descriptor = json.loads(base64.b64decode(response["containerimage.descriptor"]))
+        names = [name for name in response.get("image.name", "").split(",") if name]
+        changed = self._layout.publish(descriptor, names=names)
+        return changed or bool(self._blobs.written)
+
+    def close(self) -> None:
+        self._blobs.close()
+
+
 def export(output: Output, attrs: Mapping[str, str], protected: Sequence[str]) -> Export:
     """The export of an output that has a dest.
 
@@ -62,4 +87,6 @@ def export(output: Output, attrs: Mapping[str, str], protected: Sequence[str]) -
     """
     if output.type == LOCAL:
         return Directory(output, protected)
+    if output.layout:
+        return LayoutDirectory(output, attrs)
     return Archive(output, attrs)
