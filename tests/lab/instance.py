@@ -20,6 +20,7 @@ from .errors import LabError
 from .layers import Image
 from .machine import Machine
 from .places import Places
+from .private_registry import PrivateRegistry
 from .progress import Step
 from .registry import Registry, builder_configuration
 
@@ -47,6 +48,10 @@ class Instance:
     @property
     def registry(self) -> Registry:
         return Registry(self.machine)
+
+    @property
+    def private_registry(self) -> PrivateRegistry:
+        return PrivateRegistry(self.machine)
 
     def start(self, root: Path, step: Step) -> None:
         """Machine and engine; an instance made from something else is ended first."""
@@ -86,7 +91,8 @@ class Instance:
         return self.machine.state / "buildkitd.toml"
 
     def fill_registry(self, images: Sequence[Image], step: Step) -> None:
-        """A running registry that holds these images."""
+        """A running registry that holds these images, and one beside it that is private and empty."""
+        self.private_registry.start()
         if not self.registry.running:
             step.say("starting the registry")
             self.registry.start()
@@ -116,6 +122,7 @@ class Instance:
         """The engine first, so that containers end in order; then whatever is left, from any state."""
         self.engine.stop()
         self.registry.stop()
+        self.private_registry.stop()
         self.machine.stop()
 
     def destroy(self) -> None:

@@ -9,6 +9,7 @@
     registry start|stop                     the registry alone; without it nothing can be pulled
     buildkit VERSION                        another BuildKit, served as moby/buildkit:VERSION
     exec COMMAND…                           a command in the engine's root and network
+    network COMMAND…                        a command of this machine in the engine's network, with its hosts file
     venv NAME                               prints the path of an environment, made when missing
     program NAME                            the same of a program that only some tests need
 
@@ -111,6 +112,11 @@ def execute(arguments: argparse.Namespace, places: Places, _progress: Progress) 
     os.execvp(command[0], command)  # noqa: S606
 
 
+def network(arguments: argparse.Namespace, places: Places, _progress: Progress) -> int:
+    command = _instance(arguments, places).machine.network_command(arguments.command)
+    os.execvp(command[0], command)  # noqa: S606
+
+
 def venv(arguments: argparse.Namespace, places: Places, progress: Progress) -> int:
     with progress.heartbeat():
         print(environment(arguments.environment, places, progress))
@@ -150,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     command("registry", registry).add_argument("action", choices=("start", "stop"))
     command("buildkit", buildkit).add_argument("version", help="for example v0.29.0")
     command("exec", execute).add_argument("command", nargs=argparse.REMAINDER)
+    command("network", network).add_argument("command", nargs=argparse.REMAINDER)
     command("venv", venv).add_argument("environment", choices=sorted(ENVIRONMENTS))
     command("program", program).add_argument("program", choices=sorted(PROGRAMS))
     return parser

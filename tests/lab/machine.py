@@ -32,9 +32,10 @@ T = TypeVar("T")
 _SCRIPT = Path(__file__).with_name("machine.sh")
 _CLONE_NEWNET = 0x40000000
 
-# The name is for registries with TLS: BuildKit speaks plain HTTP to whatever is called localhost.
+# For registries with TLS: BuildKit speaks plain HTTP to whatever is called localhost.
+REGISTRY_NAME = "registry.lab"
 _FILES = {
-    "hosts": "127.0.0.1 localhost registry.lab lab\n::1 localhost\n",
+    "hosts": f"127.0.0.1 localhost {REGISTRY_NAME} lab\n::1 localhost\n",
     "hostname": "lab\n",
     # Nobody answers there, so a name that cannot be resolved fails at once and not after a timeout.
     "resolv.conf": "nameserver 127.0.0.1\n",
@@ -92,6 +93,15 @@ class Machine:
         holder = self._require_holder()
         return ["nsenter", "--target", str(holder.pid), "--mount", "--net", "--uts", "--root", "--wd", "--", *command]
 
+    def network_command(self, command: Sequence[str]) -> list[str]:
+        """The command that runs another of this machine in the lab's network, with the names that are known there."""
+        script = 'mount --bind "$0" /etc/hosts && exec "$@"'
+        return [
+            "nsenter", f"--net=/proc/{self._require_holder().pid}/ns/net",
+            "unshare", "--mount", "--propagation", "private",
+            "sh", "-c", script, str(self.state / "upper" / "etc" / "hosts"), *command,
+        ]  # fmt: skip
+
     def in_network(self, action: Callable[[], T]) -> T:
         """Call a function whose sockets are made in the machine's network; the file system stays ours.
 
@@ -119,7 +129,7 @@ class Machine:
         """End everything that runs in the machine, whatever state it is in; its data stays."""
         self.group.kill()
         self.group.remove()
-        for path in ("machine.pid", "engine.pid", "registry.pid"):
+        for path in ("machine.pid", "engine.pid", "registry.pid", "private-registry.pid"):
             (self.state / path).unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -13,6 +13,7 @@ from .buildkit import BASE_REPOSITORY, BUILDKIT_REPOSITORY, BUILDKIT_VERSION, DE
 from .cache import Cache
 from .gobuild import program_path
 from .instance import Instance
+from .private_registry import ADDRESS, USER
 from .registry import FROM_CONTAINERS, MIRROR
 from .venvs import environment_path
 
@@ -35,6 +36,11 @@ def variables(instance: Instance) -> dict[str, str]:
         "BUILDX_LAB_REGISTRY": MIRROR,
         "BUILDX_LAB_REGISTRY_FROM_CONTAINERS": FROM_CONTAINERS,
         "BUILDX_LAB_BUILDKITD_CONFIG": str(instance.builder_configuration),
+        "BUILDX_LAB_PRIVATE_REGISTRY": ADDRESS,
+        "BUILDX_LAB_PRIVATE_CA": str(instance.private_registry.authority),
+        "BUILDX_LAB_PRIVATE_USER": USER,
+        "BUILDX_LAB_PRIVATE_PASSWORD": instance.private_registry.password,
+        "BUILDX_LAB_PRIVATE_BUILDKITD_CONFIG": str(instance.private_registry.builder_configuration),
         "BUILDX_LAB_BUILDKIT_IMAGE": f"{BUILDKIT_REPOSITORY}:{DEFAULT_TAG}",
         "BUILDX_LAB_BUILDKIT_VERSION": BUILDKIT_VERSION,
         "BUILDX_LAB_BASE_IMAGE": f"{BASE_REPOSITORY.removeprefix('library/')}:latest",
