@@ -32,12 +32,14 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Tas
 if TYPE_CHECKING:
     from ansible_collections.buildfleet.buildx.plugins.module_utils._build.caches import Caches
     from ansible_collections.buildfleet.buildx.plugins.module_utils._build.load import Loaded
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.auth import Source
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.dial import Dialer
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.progress import Progress
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import Service
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.vertex import LocalVertex
     from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._registries import Registries
 
 OLDEST = 12
 """BuildKit 0.N before this one is refused (DESIGN §6)."""
@@ -126,6 +128,7 @@ class Build:
         deadline: Deadline,
         warn: Callable[[str], None],
     ) -> None:
+        self.warn = warn
         self._task = task
         self._instance = choice.instance
         self._node = _node(choice.instance, request) if choice.instance else NodeEntry(choice.name, choice.name)
@@ -164,6 +167,12 @@ class Build:
     def step(self, name: str) -> LocalVertex:
         """Show a step of this side."""
         return self._progress.local(name)
+
+    @cached_property
+    def registries(self) -> Registries:
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._registries import Registries
+
+        return Registries(self._task.surroundings, self._node.files)
 
     @cached_property
     def _progress(self) -> Progress:
@@ -243,10 +252,15 @@ class Build:
         )
 
     def _services(self, client: Client) -> list[Service]:
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.auth import Auth
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.filesync import FileSync
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.health import Health
 
-        services: list[Service] = [Health(), FileSync(requests.local_directories(self._request))]
+        services: list[Service] = [
+            Health(),
+            FileSync(requests.local_directories(self._request)),
+            Auth(self._authentication),
+        ]
         made = {index: export.receiver(client) for index, export in enumerate(self._exports)}
         receivers = {index: receiver for index, receiver in made.items() if receiver is not None}
         if self._request.secrets:
@@ -264,6 +278,9 @@ class Build:
 
             services.append(Content(stores))
         return services
+
+    def _authentication(self) -> Source:
+        return self.registries.authentication()
 
     def _message(self, ref: str, session: str) -> Any:
         """The SolveRequest."""

@@ -84,6 +84,12 @@ class SolveError(BuildkitError):
     kind = "solve"
 
 
+class RegistryError(BuildxError):
+    """A registry could not be asked, or refused; what it holds is not known."""
+
+    kind = "registry"
+
+
 class DeadlineError(BuildxError):
     """Something did not happen in the time that was given to it."""
 

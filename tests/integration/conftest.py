@@ -11,6 +11,7 @@ and a builder name of its own; what it leaves on the engine is removed.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -93,6 +94,24 @@ class Bench:
         assert result.get("failed"), result
         assert "Traceback" not in result["msg"], result
         return result
+
+    def trusting_builder(self) -> None:
+        """This test's builder, on the lab's network, with the authority of the private registry."""
+        config = self.environment["BUILDX_LAB_PRIVATE_BUILDKITD_CONFIG"]
+        self.buildx(
+            "create", "--name", self.name, "--driver-opt", "network=host", "--buildkitd-config", config, "--bootstrap"
+        )
+
+    def docker_config(self, **config: Any) -> None:
+        """Docker's config.json of this test."""
+        file = Path(self.environment["DOCKER_CONFIG"]) / "config.json"
+        file.write_text(json.dumps(config), encoding="utf-8")
+
+    def log_in(self, password: str) -> None:
+        """Docker's configuration with this password for the private registry."""
+        user, registry = (self.environment[f"BUILDX_LAB_PRIVATE_{word}"] for word in ("USER", "REGISTRY"))
+        login = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self.docker_config(auths={registry: {"auth": login}})
 
     @staticmethod
     def warnings(result: dict[str, Any]) -> list[str]:
@@ -301,6 +320,23 @@ def driven_alone(bench: Bench) -> Driven:
     """The client on a builder of the test's own, whose cache may be thrown away."""
     bench.builder()
     return Driven(bench, os.environ["DOCKER_HOST"])
+
+
+@pytest.fixture(scope="session")
+def trusting(tmp_path_factory: pytest.TempPathFactory, ansible_config: Path) -> Iterator[Bench]:
+    """A builder on the lab's network that trusts its private registry, made once: take `there`."""
+    made = _make(tmp_path_factory.mktemp("trusting"), ansible_config)
+    made.prefix = ("python3", str(CHECKOUT / "tests/lab/lab.py"), "network")
+    made.trusting_builder()
+    yield made
+    _clean(made)
+
+
+@pytest.fixture
+def there(trusting: Bench, tmp_path: Path) -> Bench:
+    """A builder that all tests with registries share, used from where they are, with a login to the private one."""
+    trusting.log_in(trusting.environment["BUILDX_LAB_PRIVATE_PASSWORD"])
+    return replace(trusting, directory=tmp_path, environment=dict(trusting.environment))
 
 
 def _make(directory: Path, ansible_config: Path) -> Bench:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
-import shlex
 import ssl
 import subprocess
 from base64 import b64encode
@@ -34,23 +33,24 @@ _DAYS = 90
 _SPARE_SECONDS = 7 * 24 * 3600
 
 # $1: the registry's name. The password comes on stdin, so that no process list has it.
-_MAKE = """
+_MAKE = f"""
 set -eu
 umask 077
-mkdir -p {inside}.making
-cd {inside}.making
-curve='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days {days}'
+mkdir -p {_INSIDE}.making
+cd {_INSIDE}.making
+curve='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days {_DAYS}'
 openssl req -x509 $curve -subj '/CN=buildfleet.buildx lab' -keyout ca-key.pem -out ca.pem \
   -addext 'basicConstraints=critical,CA:TRUE' -addext 'keyUsage=critical,keyCertSign'
 openssl req -x509 $curve -CA ca.pem -CAkey ca-key.pem -subj "/CN=$1" -keyout key.pem -out cert.pem \
   -addext 'basicConstraints=critical,CA:FALSE' -addext "subjectAltName=DNS:$1"
 rm ca-key.pem
 chmod 644 ca.pem
-tee password | perl -pe '$_ = "{user}:" . crypt($_, q($2b$05$) . join "", map {{ ("a".."z")[rand 26] }} 1..22) . "\\n"' > htpasswd
+tee password |
+  perl -pe '$_ = "{USER}:" . crypt($_, q($2b$05$) . join "", map {{ ("a".."z")[rand 26] }} 1..22) . "\\n"' > htpasswd
 cd ..
-rm -rf {inside}
-mv {inside}.making {inside}
-""".format(inside=_INSIDE, days=_DAYS, user=USER)  # noqa: S105 - a script
+rm -rf {_INSIDE}
+mv {_INSIDE}.making {_INSIDE}
+"""
 
 _TRUST = f"""
 set -eu
@@ -122,10 +122,10 @@ class PrivateRegistry:
     def answers(self) -> bool:
         """Whether it opens for the password, and for it alone."""
         try:
-            opens = [self.machine.in_network(lambda given=given: self._status(given)) for given in (True, False)]
+            known, unknown = self.machine.in_network(lambda: (self._status(True), self._status(False)))
         except (OSError, http.client.HTTPException, LabError):
             return False
-        return opens == [http.HTTPStatus.OK, http.HTTPStatus.UNAUTHORIZED]
+        return known == http.HTTPStatus.OK and unknown == http.HTTPStatus.UNAUTHORIZED
 
     def _status(self, authorized: bool) -> int:
         trust = ssl.create_default_context(cafile=str(self.authority))
@@ -139,20 +139,17 @@ class PrivateRegistry:
 
     def _current(self) -> bool:
         """Whether certificates are there that stay good for a while."""
-        command = ["openssl", "x509", "-checkend", str(_SPARE_SECONDS), "-noout", "-in"]
-        return self.password != "" and all(
-            subprocess.run(self.machine.command([*command, f"{_INSIDE}/{name}"]), capture_output=True).returncode == 0  # noqa: PLW1510
-            for name in ("ca.pem", "cert.pem")
-        )
+        check = f"openssl x509 -checkend {_SPARE_SECONDS} -noout -in {_INSIDE}/cert.pem"
+        command = self.machine.command(["sh", "-c", check])
+        return self.password != "" and not subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
 
-    def _run(self, script: str, *arguments: str) -> None:
-        """A shell script in the machine; the last argument is its stdin when there are two."""
-        name, password = (*arguments, "", "")[:2]
+    def _run(self, script: str, name: str = "", password: str = "") -> None:
+        """A shell script in the machine, with a name as its argument and a password on its stdin."""
         command = self.machine.command(["sh", "-c", script, "sh", name])
         with self.log.open("ab") as log:
             done = subprocess.run(command, input=password.encode(), stdout=log, stderr=log, check=False)
         if done.returncode:
-            raise StepError(f"{shlex.join(command[:1])} could not prepare the private registry", self.log)
+            raise StepError(f"the private registry of {self.machine.name} could not be prepared", self.log)
 
     @property
     def _configuration_file(self) -> Path:

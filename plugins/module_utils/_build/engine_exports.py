@@ -68,5 +68,5 @@ def _image(
     if any(output.type == IMAGE and output.pushes for output in outputs):
         from .push import EnginePush
 
-        return [EnginePush(attrs, engine, wanted, by_manifest=by_manifest, step=partial(around.step, "pushing"))]
+        return [EnginePush(attrs, engine, wanted, around, by_manifest=by_manifest)]
     return [Load(MOBY, attrs, engine, wanted, by_manifest=by_manifest, step=step)]

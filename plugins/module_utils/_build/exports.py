@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.blobs import Blobs
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import CallFactory
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.vertex import LocalVertex
     from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
 
     from .load import Loaded, LoadSink, Step
+    from .push import Registries
 
 MOBY = "moby"
 """The exporter of the BuildKit inside an engine: what it makes is the engine's."""
@@ -142,10 +144,17 @@ class Surroundings(Protocol):
     platforms: int
     protected: Sequence[str]
 
+    @property
+    def registries(self) -> Registries:
+        """Those of the names that are pushed."""
+
+    def warn(self, text: str) -> None:
+        """Tell the user something that is no failure."""
+
     def engine(self, context: str) -> Engine:
         """The engine of a docker context, of the task for ""."""
 
-    def step(self, name: str) -> Step:
+    def step(self, name: str) -> LocalVertex:
         """Show a step of this side."""
 
 
@@ -172,7 +181,7 @@ def _outside(output: Output, names: Sequence[str], around: Surroundings) -> Expo
     if output.type == IMAGE and output.pushes:
         from .push import Push
 
-        return Push(attrs, names)
+        return Push(attrs, names, around)
     return Export(output.type, attrs)
 
 

@@ -113,7 +113,7 @@ class Contexts:
         return text if text in self._stored() else parse_host(text)
 
     def _configured(self) -> Optional[str]:
-        config = _read_json(os.path.join(self._directory, "config.json"))
+        config = read_json(os.path.join(self._directory, "config.json"))
         name = config.get("currentContext")
         return name if isinstance(name, str) and name else None
 
@@ -121,7 +121,7 @@ class Contexts:
         root = os.path.join(self._directory, "contexts", "meta")
         found: dict[str, Mapping[str, object]] = {}
         for entry in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-            meta = _read_json(os.path.join(root, entry, "meta.json"))
+            meta = read_json(os.path.join(root, entry, "meta.json"))
             name = meta.get("Name")
             if isinstance(name, str):
                 found[name] = meta
@@ -188,7 +188,7 @@ def _tls(params: Mapping[str, object], cert_path: Optional[str]) -> Optional[Tls
     return tls
 
 
-def _read_json(path: str) -> dict[str, object]:
+def read_json(path: str) -> dict[str, object]:
     """A JSON object, {} when there is no such file. Raises ConfigError, with the path, when it is not one."""
     try:
         with open(path, encoding="utf-8") as stream:
