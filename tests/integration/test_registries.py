@@ -9,8 +9,11 @@ Modules that talk to a registry themselves run in the lab's network, where the r
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,3 +41,98 @@ def test_base_image_from_a_private_registry(there: Bench, context: Callable[...,
     built = there.build(path, name=there.image())
 
     assert "[2/2] RUN echo built" in built["executed"]
+
+
+PUSHED = "FROM scratch\nCOPY word /\n"
+
+
+def manifest(bench: Bench, name: str) -> dict[str, Any]:
+    """What the registry has under a name, as the reference CLI sees it from where the registries are."""
+    trust = f"SSL_CERT_FILE={bench.environment['BUILDX_LAB_PRIVATE_CA']}"
+    done = bench.run(*bench.prefix, "env", trust, "docker", "buildx", "imagetools", "inspect", "--raw", name)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("registry", [PLAIN, PRIVATE], ids=["plain", "private"])
+def test_push(there: Bench, context: Callable[..., Path], registry: str) -> None:
+    """Changed is what a registry has under one of the names; attestations are new each time and do not count."""
+    name = f"{registry}/{there.image()}"
+    path = context(PUSHED, word="one")
+
+    first = there.build(path, name=name, push=True)
+    attested = manifest(there, name)
+    again = there.build(path, name=name, push=True)
+    attested_again = manifest(there, name)
+    other_tag = there.build(path, name=name, tags=[f"{name}:other"], push=True)
+    both = there.build(path, name=name, tags=[f"{name}:other"], push=True)
+    (path / "word").write_text("two")
+    changed = there.build(path, name=name, push=True)
+
+    assert [run["changed"] for run in (first, again, other_tag, both, changed)] == [True, False, True, False, True]
+    assert all(not there.warnings(run) for run in (first, again, other_tag, both, changed))
+    assert attested["manifests"][0] == attested_again["manifests"][0]
+    assert attested["manifests"][1] != attested_again["manifests"][1]
+    assert there.docker("pull", "-q", name).strip() == f"{name}:latest"
+    assert there.files(name) == {"word"}
+
+
+def test_push_with_a_wrong_password(there: Bench, context: Callable[..., Path]) -> None:
+    there.log_in("not-the-password")
+
+    failed = there.failed_build(context(PUSHED, word="x"), name=f"{PRIVATE}/{there.image()}", push=True)
+
+    assert PRIVATE in failed["msg"]
+    assert "credentials" in failed["msg"]
+    assert there.warnings(failed) == []
+    assert "not-the-password" not in json.dumps(failed)
+
+
+def test_push_without_a_login(there: Bench, context: Callable[..., Path]) -> None:
+    there.docker_config()
+
+    failed = there.failed_build(context(PUSHED, word="x"), name=f"{PRIVATE}/{there.image()}", push=True)
+
+    assert PRIVATE in failed["msg"]
+
+
+def test_push_without_the_authority(bench: Bench, there: Bench, context: Callable[..., Path]) -> None:
+    """The builder that does not know the registry's authority is told where it goes."""
+    bench.prefix = there.prefix
+    bench.buildx("create", "--name", bench.name, "--driver-opt", "network=host")
+    bench.log_in(PASSWORD)
+
+    failed = bench.failed_build(context(PUSHED, word="x"), name=f"{PRIVATE}/{bench.image()}", push=True)
+
+    assert PRIVATE in failed["msg"]
+    assert "buildkitd_config" in failed["msg"]
+
+
+def test_push_that_cannot_be_seen(there: Bench, context: Callable[..., Path]) -> None:
+    """Where the builder reaches a registry and the task does not, each push counts as a change, and that is said."""
+    there.prefix = ()
+    name = f"{PRIVATE}/{there.image()}"
+    path = context(PUSHED, word="x")
+
+    runs = [there.build(path, name=name, push=True) for _time in range(2)]
+
+    assert [run["changed"] for run in runs] == [True, True]
+    assert all("could not be seen" in text and name in text for run in runs for text in there.warnings(run))
+    assert [len(there.warnings(run)) for run in runs] == [1, 1]
+
+
+def test_push_by_the_engine(there: Bench, context: Callable[..., Path]) -> None:
+    """The BuildKit inside an engine leaves the image to the engine, which knows the private registry by itself."""
+    name = f"{PRIVATE}/{there.image()}"
+    path = context(PUSHED, word="one")
+
+    runs = [there.build(path, builder="default", name=name, push=True) for _time in range(2)]
+    (path / "word").write_text("two")
+    runs.append(there.build(path, builder="default", name=name, push=True))
+
+    assert [run["changed"] for run in runs] == [True, False, True]
+    assert manifest(there, name)["config"]["digest"] == runs[-1]["image"]["Id"]
+    there.log_in("not-the-password")
+    failed = there.failed_build(path, builder="default", name=name, push=True)
+    assert PRIVATE in failed["msg"]
+    assert "credentials" in failed["msg"]

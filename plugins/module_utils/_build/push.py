@@ -112,25 +112,28 @@ class _Look:
         self._before: dict[str, object] = {}
 
     def before(self, names: Sequence[str]) -> None:
-        for name in names:
-            try:
-                self._before[name] = self._state(name)
-            except (RegistryError, EngineError) as exc:
-                self._unseen(name, exc)
+        self._before = {name: self._seen(name) for name in names}
 
     def changed(self, names: Sequence[str]) -> Optional[bool]:
         """None when there is no name to look at. Every name is looked at, so that each is warned of."""
         return any([self._is_another(name) for name in names]) if names else None
 
     def _is_another(self, name: str) -> bool:
-        if self._before.get(name) is None:
+        before = self._before[name]
+        if before is None:
             return True
-        try:
-            return self._state(name) != self._before[name]
-        except (RegistryError, EngineError) as exc:
-            self._unseen(name, exc)
+        after = before if isinstance(before, BuildxError) else self._seen(name)
+        if isinstance(after, BuildxError):
+            self._warn(
+                f"what the registry has as {name} could not be seen from here, so that the push counts as a change: "
+                f"{after}{f'. {after.hint}' if after.hint else ''}"
+            )
             return True
+        return after != before
 
-    def _unseen(self, name: str, exc: BuildxError) -> None:
-        hint = f" {exc.hint}" if exc.hint else ""
-        self._warn(f"what the registry has as {name} could not be seen from here, so the push counts as a change: {exc}.{hint}")
+    def _seen(self, name: str) -> object:
+        """What a name means, or why that cannot be known."""
+        try:
+            return self._state(name)
+        except (RegistryError, EngineError) as exc:
+            return exc

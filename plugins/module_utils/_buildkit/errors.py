@@ -59,6 +59,14 @@ _HINTS = (  # what the message says → what to do; the first that matches
         "The registry refused: check the name of the image and the credentials of the user that runs the build.",
     ),
     (
+        r"x509: certificate signed by unknown authority",
+        "Name the registry's authority in the builder's buildkitd_config, as ca of its registry table.",
+    ),
+    (
+        r"server gave HTTP response to HTTPS client",
+        "The registry speaks plain HTTP: set http in its registry table of the builder's buildkitd_config.",
+    ),
+    (
         r"dial tcp|no such host|i/o timeout|connection refused|TLS handshake|x509:",
         "The builder could not reach a server: check its network, its DNS, its proxy and its certificates.",
     ),

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Optional
 
@@ -45,6 +46,12 @@ def push(engine: Engine, name: str, login: Mapping[str, str], log: Callable[[str
     with Engine(engine.target._replace(timeout=QUIET_SECONDS)) as patient, patient.errors(f"push {name}"):
         for line in patient.api.push(repository, tag=tag, stream=True, decode=True, auth_config=dict(login)):
             if "error" in line:
-                raise EngineError(f"could not push {name}: {line['error']}")
+                raise EngineError(f"could not push {name}: {line['error']}", hint=_hint(str(line["error"])))
             if "progress" not in line and line.get("status"):
                 log(f"{line['id']}: {line['status']}" if line.get("id") else line["status"])
+
+
+def _hint(words: str) -> Optional[str]:
+    if re.search("unauthorized|denied|no basic auth credentials|authorization failed", words):
+        return "The registry refused: check the name of the image and the credentials of the user that runs the build."
+    return None
