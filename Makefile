@@ -8,7 +8,7 @@ PYTHON ?= python3
 LAB = $(PYTHON) tests/lab/lab.py
 
 .DEFAULT_GOAL := help
-.PHONY: help dev lab lab-down lab-env test demo bench lint clean
+.PHONY: help dev lab lab-down lab-env test compat demo bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ lab-env: dev ## print the lab's variables, for a shell's eval
 
 test: dev ## all tests, against the lab
 	@$(PYTHON) tests/run.py
+
+compat: dev ## the tests of the client against each BuildKit of the supported range
+	@$(PYTHON) tests/compat.py
 
 demo: dev ## the story of a builder, on an engine that runs or on the lab's
 	@$(PYTHON) tools/demo.py

@@ -145,7 +145,7 @@ class Tests:
         count.add(self.check("lint", [programs / "ruff", "format", "--check", "--quiet", "."]))
         count.add(self.check("lint", [programs / "ruff", "check", "--quiet", "."]))
         count.add(self.check("lint", [programs / "mypy", "-p", "ansible_collections.buildfleet.buildx.plugins"]))
-        count.add(self.check("lint", [programs / "mypy", "tests/run.py", "tests/lab", "tools"]))
+        count.add(self.check("lint", [programs / "mypy", "tests/run.py", "tests/compat.py", "tests/lab", "tools"]))
         count.add(self.check("lint", [programs / "python", "tools/compile_messages.py", "--check"]))
         return count
 
@@ -222,7 +222,7 @@ class Tests:
 
     def integration(self) -> Count:
         """The installed archive against the lab's engine, BuildKit, registry and the reference CLI."""
-        env = {**self._lab_variables("dev"), "BUILDX_TEST_INTERPRETERS": str(self.python("dev"))}
+        env = {**self.lab_variables("dev"), "BUILDX_TEST_INTERPRETERS": str(self.python("dev"))}
         return self.pytest("integration", self.python("dev"), "-n", CORES, "tests/integration", env=env)
 
     def oldest(self) -> Count:
@@ -234,11 +234,12 @@ class Tests:
             except NotAvailableError as exc:
                 count.add(Count(skipped=1, reasons=[f"a playbook on {name}: {exc}"]))
         interpreters = interpreters or [str(self.python("oldest"))]
-        env = {**self._lab_variables("oldest"), "BUILDX_TEST_INTERPRETERS": os.pathsep.join(interpreters)}
+        env = {**self.lab_variables("oldest"), "BUILDX_TEST_INTERPRETERS": os.pathsep.join(interpreters)}
         count.add(self.pytest("oldest", self.python("oldest"), "tests/integration/test_smoke.py", env=env))
         return count
 
-    def _lab_variables(self, name: str) -> dict[str, str]:
+    def lab_variables(self, name: str) -> dict[str, str]:
+        """The environment of tests against the lab, which is brought up, with the Python of an environment."""
         instance = Instance(self.places, MAIN, ())
         with changing(self.places):
             bring_up(instance, self.progress)

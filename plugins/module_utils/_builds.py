@@ -20,6 +20,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._build.exports i
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build.outputs import resolve
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.instance import (
     DOCKER_CONTAINER,
+    REMOTE,
     Instance,
     NodeEntry,
 )
@@ -97,7 +98,7 @@ def choose(task: Task, name: Optional[str]) -> Choice:
                 f"the builder {wanted} belongs to another docker context than the task's",
                 hint=f"Name its engine with docker_host, or set DOCKER_CONTEXT={wanted} in the task's environment.",
             )
-    elif instance.driver != DOCKER_CONTAINER:
+    elif instance.driver not in (DOCKER_CONTAINER, REMOTE):
         raise BuilderError(
             f"the builder {wanted} has the driver {instance.driver}, which this collection cannot build with yet"
         )
@@ -210,6 +211,10 @@ class Build:
             from ansible_collections.buildfleet.buildx.plugins.module_utils._tunnels import EngineDialer
 
             return EngineDialer(self._task.engine())
+        if self._instance.driver == REMOTE:
+            from ansible_collections.buildfleet.buildx.plugins.module_utils import _remote
+
+            return _remote.dialer(self._task, self._instance.name, self._node)
         engine, name = self._task.engine(self._node.endpoint), container_name(self._node.name)
         found = containers.inspect(engine, name)
         if found is None or found["State"]["Status"] != "running":

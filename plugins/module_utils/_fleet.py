@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _probe as probing
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import listing
+from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.instance import Instance, NodeEntry
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.workers import Workers
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuilderError, BuildxError, StoreError
 from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Task
@@ -77,8 +78,19 @@ def _row(task: Task, name: str, *, current: bool) -> dict[str, Any]:
             name, current=current, last_activity=activity, workers=lambda: _engine_workers(task, name)
         )
     return listing.builder_row(
-        instance, current=current, last_activity=activity, engine=task.engine, probe=probing.probe
+        instance,
+        current=current,
+        last_activity=activity,
+        engine=task.engine,
+        probe=probing.probe,
+        remote=lambda node: _remote_workers(task, instance, node),
     )
+
+
+def _remote_workers(task: Task, instance: Instance, node: NodeEntry) -> Workers:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils import _remote as remotes
+
+    return probing.ask_workers(remotes.dialer(task, instance.name, node), listing.PROBE_SECONDS)
 
 
 def _engine_workers(task: Task, context: str) -> Workers:

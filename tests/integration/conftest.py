@@ -27,6 +27,9 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 COMMAND_SECONDS = 300
+TESTED_VERSION = os.environ.get("BUILDX_COMPAT_VERSION", "")
+"""Which BuildKit the builders of the tests run, "": the one of the lab (`make compat`)."""
+BUILDKIT_IMAGE = f"moby/buildkit:{TESTED_VERSION}" if TESTED_VERSION else ""
 
 
 @dataclass
@@ -34,12 +37,14 @@ class Bench:
     """One test's hands: a store of its own, the modules, Ansible, and the reference CLI.
 
     prefix: a command that modules are started through, such as `unshare --pid …`.
+    first:  Python that a module's process runs before the module, to make a time shorter.
     """
 
     environment: dict[str, str]
     directory: Path
     name: str
     prefix: tuple[str, ...] = ()
+    first: str = ""
 
     @property
     def store(self) -> Path:
@@ -55,7 +60,7 @@ class Bench:
         file = file / "ansible_collections/buildfleet/buildx/plugins/modules" / f"{module}.py"
         wanted = {**arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
         process = subprocess.Popen(
-            [*self.prefix, self.environment["BUILDX_LAB_PYTHON"], "-c", _RUNNER, str(file)],
+            [*self.prefix, self.environment["BUILDX_LAB_PYTHON"], "-c", _RUNNER.format(first=self.first), str(file)],
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -77,8 +82,9 @@ class Bench:
         return result
 
     def builder(self, **arguments: Any) -> dict[str, Any]:
-        """buildx_builder on this test's builder; it must not fail."""
-        result = self.module("buildx_builder", **{"name": self.name, **arguments})
+        """buildx_builder on this test's builder, with the BuildKit that is tested; it must not fail."""
+        tested = {"image": BUILDKIT_IMAGE} if BUILDKIT_IMAGE else {}
+        result = self.module("buildx_builder", **{"name": self.name, **tested, **arguments})
         assert not result.get("failed"), result
         return result
 
@@ -154,7 +160,9 @@ class Bench:
         return self.run("docker", *arguments, check=check).stdout
 
     def buildx(self, *arguments: str, check: bool = True) -> str:
-        """The reference CLI; what it printed on both channels."""
+        """The reference CLI, whose builders run the BuildKit that is tested; what it printed on both channels."""
+        if BUILDKIT_IMAGE and arguments[0] == "create" and "remote" not in arguments:
+            arguments = ("create", "--driver-opt", f"image={BUILDKIT_IMAGE}", *arguments[1:])
         done = self.run("docker", "buildx", *arguments, check=check)
         return done.stdout + done.stderr
 
@@ -283,6 +291,7 @@ sys.path.insert(0, file.split("/ansible_collections/")[0])
 import ansible.module_utils.basic as basic
 basic._ANSIBLE_PROFILE = "legacy"
 sys.argv = [file]
+{first}
 runpy.run_path(file, run_name="__main__")
 """
 

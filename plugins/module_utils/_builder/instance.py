@@ -17,7 +17,7 @@ from typing import Any, Optional, TypeVar
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import StoreError
 
-DOCKER_CONTAINER = "docker-container"
+DOCKER_CONTAINER, REMOTE = "docker-container", "remote"
 
 Value = TypeVar("Value", str, list[Any], dict[str, Any])
 

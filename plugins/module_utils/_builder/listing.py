@@ -19,9 +19,9 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils import _platform
 from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import MissingLibrary
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import containers
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
-from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError, ConfigError
 
-from .instance import DOCKER_CONTAINER, Instance, NodeEntry
+from .instance import DOCKER_CONTAINER, REMOTE, Instance, NodeEntry
 from .masking import masked_options
 from .names import container_name
 from .workers import Probe, Workers, status
@@ -32,25 +32,38 @@ NEVER = "0001-01-01T00:00:00Z"
 
 EngineOf = Callable[[str], Engine]
 ProbeOf = Callable[[Engine], Probe]
+RemoteOf = Callable[[NodeEntry], Workers]
+"""Asks the daemon of a remote node. Raises ConfigError for a wrong entry, another BuildxError without an answer."""
 
 
 def builder_row(
-    instance: Instance, *, current: bool, last_activity: Optional[str], engine: EngineOf, probe: ProbeOf
+    instance: Instance,
+    *,
+    current: bool,
+    last_activity: Optional[str],
+    engine: EngineOf,
+    probe: ProbeOf,
+    remote: RemoteOf,
 ) -> dict[str, Any]:
-    """The row of a builder of the store. An engine or daemon that does not answer is an `Err` in its node."""
+    """The row of a builder of the store. An engine or daemon that does not answer is an `Err` in its node.
+
+    A remote daemon that does not is only inactive, as `ls` has it.
+    """
     return {
         "Name": instance.name,
         "Driver": instance.driver,
         "Dynamic": instance.dynamic,
         "Current": current,
         "LastActivity": last_activity or NEVER,
-        "Nodes": [_node(node, instance.driver, engine, probe) for node in instance.nodes],
+        "Nodes": [_node(node, instance.driver, engine, probe, remote) for node in instance.nodes],
     }
 
 
-def _node(node: NodeEntry, driver: str, engine: EngineOf, probe: ProbeOf) -> dict[str, Any]:
+def _node(node: NodeEntry, driver: str, engine: EngineOf, probe: ProbeOf, remote: RemoteOf) -> dict[str, Any]:
     row = described(node)
     try:
+        if driver == REMOTE:
+            return {**row, **_remote(node, remote)}
         if driver != DOCKER_CONTAINER:
             raise BuildxError(f"the driver {driver} is not managed by this collection; the entry is left as it is")
         reached = engine(node.endpoint)
@@ -64,6 +77,15 @@ def _node(node: NodeEntry, driver: str, engine: EngineOf, probe: ProbeOf) -> dic
     except BuildxError as exc:
         row.update(Status="error", Err=str(exc))
     return row
+
+
+def _remote(node: NodeEntry, remote: RemoteOf) -> dict[str, Any]:
+    try:
+        return running(remote(node), node)
+    except (ConfigError, MissingLibrary):
+        raise
+    except BuildxError:
+        return {"Status": "inactive"}
 
 
 def _refuse_silent(inspect: Mapping[str, Any]) -> None:

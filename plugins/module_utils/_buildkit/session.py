@@ -159,7 +159,9 @@ class Session:
                 waits_at = time.monotonic()
                 left = SILENCE_SECONDS - silence if ended_at is None else ended_at - waits_at
                 if left <= 0:
-                    return self._fall_silent() if ended_at is None else None
+                    if ended_at is None:
+                        self._fall_silent()
+                    return
                 ready = {key.fileobj: mask for key, mask in selector.select(0.0 if busy and not unsent else left)}
                 silence += time.monotonic() - waits_at
                 if self._waker in ready:
@@ -167,7 +169,7 @@ class Session:
                 if ready.get(stream, 0) & selectors.EVENT_READ:
                     silence = 0.0
                     if self._receive(stream):
-                        return None
+                        return
 
     def _fall_silent(self) -> None:
         self.failure = BuildkitError(

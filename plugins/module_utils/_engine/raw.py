@@ -16,13 +16,12 @@ import contextlib
 import json
 import socket
 import ssl
-import subprocess
-import threading
 from collections.abc import Mapping
 from typing import Optional, Union
 from urllib.parse import urlsplit
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError, EngineUnreachable
+from ansible_collections.buildfleet.buildx.plugins.module_utils._sockets import Program, decrypted
 
 from .contexts import Target
 
@@ -49,7 +48,7 @@ def open_socket(target: Target) -> socket.socket:
             undo.callback(plain.close)
             encrypted = _tls(plain, target, url.hostname or "")
             undo.pop_all()
-        return _decrypted(encrypted)
+        return decrypted(encrypted)
     except (OSError, ssl.SSLError) as exc:
         raise EngineUnreachable(
             f"no Docker engine answers at {target.host}: {exc.strerror or exc}", hint=EngineUnreachable.ADVICE
@@ -72,23 +71,7 @@ def _ssh(host: str) -> socket.socket:
     url = urlsplit(host)
     address = f"{url.username}@{url.hostname}" if url.username else str(url.hostname)
     port = ["-p", str(url.port)] if url.port else []
-    ours, theirs = socket.socketpair()
-    try:
-        # A module would call run_command, which waits for the end; this stream lives as long as the connection.
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            ["ssh", "-o", "BatchMode=yes", *port, "--", address, "docker", "system", "dial-stdio"],
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=subprocess.DEVNULL,
-        )
-    except OSError:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    # The process ends by itself when our end of the pair is closed; somebody has to take its exit code.
-    threading.Thread(target=process.wait, name="ssh", daemon=True).start()
-    return ours
+    return Program(["ssh", "-o", "BatchMode=yes", *port, "--", address, "docker", "system", "dial-stdio"]).socket
 
 
 def _tls(plain: socket.socket, target: Target, name: str) -> ssl.SSLSocket:
@@ -100,41 +83,6 @@ def _tls(plain: socket.socket, target: Target, name: str) -> ssl.SSLSocket:
     if tls is not None and tls.cert:
         context.load_cert_chain(tls.cert, tls.key)
     return context.wrap_socket(plain, server_hostname=name)
-
-
-def _decrypted(encrypted: ssl.SSLSocket) -> socket.socket:
-    encrypted.settimeout(None)
-    ours, theirs = socket.socketpair()
-    pump(encrypted, theirs)
-    return ours
-
-
-def pump(one: socket.socket, other: socket.socket) -> None:
-    """Copy both ways between two sockets in two threads, until both directions have ended; then close both."""
-    ends = [
-        threading.Thread(target=_copy, args=pair, daemon=True, name="pump") for pair in ((one, other), (other, one))
-    ]
-
-    def close_after() -> None:
-        for end in ends:
-            end.join()
-        one.close()
-        other.close()
-
-    for end in ends:
-        end.start()
-    threading.Thread(target=close_after, daemon=True, name="pump-end").start()
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # one side is gone: the other is told below
-        while True:
-            data = source.recv(256 << 10)
-            if not data:
-                break
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
 
 
 def upgrade(stream: socket.socket, path: str, protocol: str, *, body: Optional[Mapping[str, object]] = None) -> None:

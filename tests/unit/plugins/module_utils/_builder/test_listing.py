@@ -19,6 +19,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.instance import Instance, NodeEntry
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.masking import MASK
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.workers import Probe, Workers
+from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import MissingLibrary
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.contexts import Target
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildkitError, ConfigError, StoreError
@@ -82,6 +83,7 @@ def row(
         **{"current": False, "last_activity": None, **facts},
         engine=Engines(state),
         probe=probing(answer),
+        remote=lambda node: probing(answer)(Engine(Target("")))({}, 1.0),
     )
 
 
@@ -145,7 +147,25 @@ def test_one_node_that_cannot_be_reached_does_not_hide_the_others() -> None:
     assert (second["Status"], second["Err"]) == ("error", "failed to parse endpoint bogus://x")
 
 
-@pytest.mark.parametrize("driver", ["kubernetes", "remote", "cloud", ""])
+def test_a_remote_builder() -> None:
+    """As `ls` has it: who does not answer is inactive, whatever the reason. A wrong entry is an error."""
+    node = NodeEntry("far0", "tcp://far:1234", driver_opts={"cacert": "/ca.pem"})
+    [found] = row(node, driver="remote")["Nodes"]
+    assert (found["Status"], found["Version"], found["Endpoint"]) == ("running", WORKERS.version, "tcp://far:1234")
+    [found] = row(node, driver="remote", answer=BuildkitError("no connection"))["Nodes"]
+    assert found == {
+        "Name": "far0",
+        "Endpoint": "tcp://far:1234",
+        "DriverOpts": {"cacert": "/ca.pem"},
+        "Status": "inactive",
+    }
+    [found] = row(node, driver="remote", answer=ConfigError("missing keys"))["Nodes"]
+    assert (found["Status"], found["Err"]) == ("error", "missing keys")
+    with pytest.raises(MissingLibrary):
+        row(node, driver="remote", answer=MissingLibrary("grpcio", "No module named 'grpc'"))
+
+
+@pytest.mark.parametrize("driver", ["kubernetes", "cloud", ""])
 def test_other_drivers_are_listed_and_left_alone(driver: str) -> None:
     engines = Engines(RUNNING)
     found = listing.builder_row(
@@ -154,6 +174,7 @@ def test_other_drivers_are_listed_and_left_alone(driver: str) -> None:
         last_activity=None,
         engine=engines,
         probe=probing(AssertionError("it was asked")),
+        remote=lambda node: probing(AssertionError("it was asked"))(Engine(Target("")))({}, 1.0),
     )
     assert found["Driver"] == driver
     assert found["Nodes"][0]["Status"] == "error"
