@@ -143,7 +143,7 @@ class Session:
     def _loop(self) -> None:
         stream = self._socket
         if stream is None:
-            return None
+            return
         ended_at: Optional[float] = None
         silence = 0.0  # seconds that were spent waiting: while we are busy, nobody can be heard
         with selectors.DefaultSelector() as selector:
