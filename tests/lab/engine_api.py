@@ -62,6 +62,11 @@ class EngineApi:
             return False
         return True
 
+    def layers_size(self) -> int:
+        """Bytes of all layers that any image holds, with a name or without."""
+        size: int = json.loads(self._call("GET", "/system/df?type=image"))["LayersSize"]
+        return size
+
     def run_privileged(self, image: str, command: list[str]) -> int:
         """Run a privileged container with an init process, as a builder is one, and return its exit status."""
         body = {"Image": image, "Cmd": command, "HostConfig": {"Privileged": True, "Init": True}}
