@@ -14,6 +14,7 @@ where the libraries are absent.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError
@@ -42,6 +43,16 @@ def require(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as exc:
         raise MissingLibrary(DISTRIBUTIONS[name.partition(".")[0]], str(exc)) from exc
+
+
+def expect(name: str) -> None:
+    """`require` without the time that an import takes, for what a run may not need. Raises MissingLibrary."""
+    try:
+        cause = "" if importlib.util.find_spec(name) else f"No module named {name!r}"
+    except ImportError as exc:
+        cause = str(exc)
+    if cause:
+        raise MissingLibrary(DISTRIBUTIONS[name.partition(".")[0]], cause)
 
 
 def require_buildkit() -> None:

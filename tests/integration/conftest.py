@@ -223,6 +223,19 @@ class Bench:
             for path in sorted(root.rglob("*"))
         }
 
+    def hide(self, package: str) -> None:
+        """Let the modules' Python miss a package, as on a target where it was never installed."""
+        (self.directory / "sitecustomize.py").write_text(
+            "import sys\n"
+            "class Missing:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            f"        if (name + '.').startswith('{package}.'):\n"
+            "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+            "sys.meta_path.insert(0, Missing())\n",
+            encoding="utf-8",
+        )
+        self.environment["PYTHONPATH"] = str(self.directory)
+
     def lab(self, *arguments: str) -> None:
         """A command of the lab: `registry stop`, `engine kill` …"""
         self.run("python3", str(CHECKOUT / "tests/lab/lab.py"), *arguments)

@@ -90,10 +90,7 @@ TASKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("module", TASKS)
 def test_missing_library(bench: Bench, module: str, package: str, library: str) -> None:
     """On a target without one of the libraries the task fails with Ansible's own sentence, before anything is made."""
-    file = bench.directory / "shims" / (package.replace(".", "/") + ".py")
-    file.parent.mkdir(parents=True)
-    file.write_text(f"raise ImportError(\"No module named '{package}'\")\n", encoding="utf-8")
-    bench.environment["PYTHONPATH"] = str(bench.directory / "shims")
+    bench.hide(package)
     (bench.directory / "Dockerfile").write_text("FROM scratch\n", encoding="utf-8")
     words = {"NAME": bench.name, "DIRECTORY": str(bench.directory)}
 

@@ -194,15 +194,7 @@ def test_build_timeout(ready: Bench, context: Callable[..., Path]) -> None:
 @pytest.mark.parametrize("library", ["docker", "grpc", "google.protobuf"])
 def test_missing_library(ready: Bench, context: Callable[..., Path], library: str) -> None:
     """A library that the target lacks is named with Ansible's standard sentence."""
-    (ready.directory / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Missing:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if (name + '.').startswith('{library}.'):\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Missing())\n"
-    )
-    ready.environment["PYTHONPATH"] = str(ready.directory)
+    ready.hide(library)
 
     result = ready.failed_build(context("FROM scratch\nCOPY Dockerfile /\n"))
 

@@ -4,18 +4,20 @@
 
 # This module_utils is PRIVATE to the collection: it may change at any time without notice.
 
-"""The connection to one engine: docker-py's client, made when it is first needed, and its errors."""
+"""The connection to one engine: short questions, docker-py's client when it is first needed, and their errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Optional
 
-from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import require
+from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import expect, require
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError, EngineUnreachable
 
 from .contexts import Target, Tls
+from .questions import Questions, decoded, silent, unreachable
+from .raw import api_prefix
 
 
 class Engine:
@@ -25,8 +27,11 @@ class Engine:
     """
 
     def __init__(self, target: Target) -> None:
+        """Raises MissingLibrary, whether docker-py will be needed or not: not in the middle of something."""
+        expect("docker")
         self.target = target
         self._api: Optional[Any] = None
+        self._questions = Questions(target)
         self._info: Optional[dict[str, Any]] = None
 
     def __enter__(self) -> Engine:
@@ -39,6 +44,7 @@ class Engine:
         if self._api is not None:
             self._api.close()
             self._api = None
+        self._questions.close()
 
     @property
     def api(self) -> Any:
@@ -59,11 +65,30 @@ class Engine:
                 use_ssh_client=target.use_ssh_client,
             )
 
+    def ask(self, what: str, method: str, path: str, body: Optional[Mapping[str, object]] = None) -> Any:
+        """The answer to a question of the API, decoded; errors are those of `errors`."""
+        path = api_prefix(self.target.api_version) + path
+        if self.target.host.startswith("ssh:"):
+            # There each connection is a login, and docker-py has its own ways to do that.
+            with self.errors(what):
+                answer = self.api.request(method, self.api.base_url + path, json=body, timeout=self.target.timeout)
+                return decoded(what, answer.status_code, answer.content)
+        return decoded(what, *self._questions.ask(what, method, path, body))
+
+    def look(self, what: str, path: str) -> Optional[dict[str, Any]]:
+        """What the engine has at a path of the API, None when there is nothing."""
+        try:
+            found: dict[str, Any] = self.ask(what, "GET", path)
+        except EngineError as exc:
+            if exc.details.get("status") == 404:
+                return None
+            raise
+        return found
+
     def info(self) -> dict[str, Any]:
         """The engine's `/info`, asked once."""
         if self._info is None:
-            with self.errors("ask the engine for its settings"):
-                self._info = dict(self.api.info())
+            self._info = dict(self.ask("ask the engine for its settings", "GET", "/info"))
         return self._info
 
     @contextmanager
@@ -80,10 +105,7 @@ class Engine:
             status = exc.status_code
             raise EngineError(f"could not {what}: {exc.explanation or exc}", status=status) from exc
         except requests.exceptions.Timeout as exc:
-            raise EngineUnreachable(
-                f"could not {what}: the engine at {self.target.host} gave no answer within {self.target.timeout} s",
-                hint="Raise timeout, or see what keeps the engine busy.",
-            ) from exc
+            raise silent(what, self.target) from exc
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as exc:
             words = _innermost(exc)
             if str(exc).startswith("Credentials store error"):
@@ -97,9 +119,7 @@ class Engine:
                 hint = (
                     "The Python library docker before 7.1 does not work with requests 2.32 and newer: upgrade docker."
                 )
-            raise EngineUnreachable(
-                f"could not {what}: no Docker engine answers at {self.target.host}: {words}", hint=hint
-            ) from exc
+            raise unreachable(what, self.target, words, hint) from exc
 
 
 def _tls_config(docker: Any, tls: Tls) -> object:

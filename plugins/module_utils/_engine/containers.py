@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Optional
+from urllib.parse import quote
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError
 
@@ -21,7 +22,7 @@ STOP_SECONDS = 10
 
 def inspect(engine: Engine, name: str) -> Optional[dict[str, Any]]:
     """What the engine knows of a container, None when there is none."""
-    return _found(engine, f"inspect the container {name}", lambda: engine.api.inspect_container(name))
+    return engine.look(f"inspect the container {name}", f"/containers/{quote(name, safe='')}/json")
 
 
 def create(engine: Engine, name: str, body: Mapping[str, Any]) -> None:
@@ -85,22 +86,11 @@ def logs(engine: Engine, name: str, lines: int = 50) -> list[str]:
 
 def inspect_volume(engine: Engine, name: str) -> Optional[dict[str, Any]]:
     """What the engine knows of a volume, None when there is none."""
-    return _found(engine, f"inspect the volume {name}", lambda: engine.api.inspect_volume(name))
+    return engine.look(f"inspect the volume {name}", f"/volumes/{quote(name, safe='')}")
 
 
 def remove_volume(engine: Engine, name: str) -> None:
     _gone(engine, f"remove the volume {name}", lambda: engine.api.remove_volume(name))
-
-
-def _found(engine: Engine, what: str, ask: Any) -> Optional[dict[str, Any]]:
-    try:
-        with engine.errors(what):
-            found: dict[str, Any] = ask()
-    except EngineError as exc:
-        if exc.details.get("status") == 404:
-            return None
-        raise
-    return found
 
 
 def _gone(engine: Engine, what: str, act: Any) -> None:

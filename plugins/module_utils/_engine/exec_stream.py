@@ -75,12 +75,12 @@ def open_stream(engine: Engine, container: str, command: Sequence[str]) -> ExecS
 
     When it is missing or fails, the socket ends, and `said` holds what it or the engine printed.
     """
-    with engine.errors(f"run {command[0]} in the container {container}"):
-        made = engine.api.exec_create(container, list(command), stdin=True, stdout=True, stderr=True, tty=False)
-        version = engine.api.api_version
+    wanted = {"Cmd": list(command), "AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
+    what = f"run {command[0]} in the container {container}"
+    made = engine.ask(what, "POST", f"/containers/{container}/exec", wanted)
     tunnel = open_socket(engine.target)
     try:
-        path = f"{api_prefix(version)}/exec/{made['Id']}/start"
+        path = f"{api_prefix(engine.target.api_version)}/exec/{made['Id']}/start"
         upgrade(tunnel, path, "tcp", body={"Detach": False, "Tty": False})
     except EngineError:
         tunnel.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
+from urllib.parse import quote
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import require
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError
@@ -23,14 +24,7 @@ DANGLING = "moby-dangling"
 
 def inspect(engine: Engine, name: str) -> Optional[dict[str, Any]]:
     """What the engine knows of an image, by name or id; None when it has none."""
-    try:
-        with engine.errors(f"inspect the image {name}"):
-            found: dict[str, Any] = engine.api.inspect_image(name)
-    except EngineError as exc:
-        if exc.details.get("status") == 404:
-            return None
-        raise
-    return found
+    return engine.look(f"inspect the image {name}", f"/images/{quote(name, safe='/:@')}/json")
 
 
 def pull(engine: Engine, name: str) -> None:

@@ -109,16 +109,28 @@ def test_a_bug_is_no_engine_error() -> None:
         raise ZeroDivisionError
 
 
+def asked(answer: Callable[[str, str], tuple[int, bytes]]) -> Engine:
+    """An engine whose questions are answered by `answer(method, path)`."""
+
+    class Questions:
+        def ask(self, what: str, method: str, path: str, body: object) -> tuple[int, bytes]:
+            return answer(method, path)
+
+    made = Engine(Target("unix:///run/some.sock", timeout=7))
+    made._questions = Questions()  # type: ignore[assignment]
+    return made
+
+
 def test_settings_are_asked_once() -> None:
-    asked: list[int] = []
+    paths: list[str] = []
 
-    def info() -> dict[str, str]:
-        asked.append(1)
-        return {"Name": "box"}
+    def answer(method: str, path: str) -> tuple[int, bytes]:
+        paths.append(path)
+        return 200, b'{"Name": "box"}'
 
-    made = engine(info=info)
+    made = asked(answer)
     assert made.info() == made.info() == {"Name": "box"}
-    assert asked == [1]
+    assert paths == ["/info"]
 
 
 def test_leaving_closes() -> None:
@@ -130,19 +142,37 @@ def test_leaving_closes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "call"),
+    ("look", "name", "path"),
     [
-        (containers.inspect, "inspect_container"),
-        (containers.inspect_volume, "inspect_volume"),
-        (images.inspect, "inspect_image"),
+        (containers.inspect, "box", "/containers/box/json"),
+        (containers.inspect_volume, "box_state", "/volumes/box_state"),
+        (images.inspect, "host:5000/a/b:1", "/images/host:5000/a/b:1/json"),
+        (images.inspect, "a@sha256:0", "/images/a@sha256:0/json"),
+        (images.inspect, "a?b c", "/images/a%3Fb%20c/json"),
     ],
 )
-def test_absent_is_none_and_anything_else_an_error(ask: Callable[[Engine, str], Any], call: str) -> None:
-    assert ask(engine(**{call: lambda name: {"Id": name}}), "x") == {"Id": "x"}
-    assert ask(engine(**{call: raising(refused(404))}), "x") is None
-    for error in (refused(500), refused(403), OSError(111, "Connection refused")):
-        with pytest.raises(EngineError):
-            ask(engine(**{call: raising(error)}), "x")
+def test_absent_is_none_and_anything_else_an_error(look: Callable[[Engine, str], Any], name: str, path: str) -> None:
+    assert look(asked(lambda method, path: (200, json.dumps({"Id": path}).encode())), name) == {"Id": path}
+    assert look(asked(lambda method, path: (404, b'{"message":"no such thing"}')), name) is None
+    for status in (500, 403):
+        with pytest.raises(EngineError, match=r"could not inspect the .*: because") as caught:
+            look(asked(lambda method, path, status=status: (status, b'{"message":"because"}')), name)  # type: ignore[misc]
+        assert caught.value.details == {"status": status}
+
+
+def test_an_engine_behind_ssh_is_asked_through_docker_py() -> None:
+    """Each connection of our own would be a login."""
+    calls: list[tuple[object, ...]] = []
+
+    def request(*arguments: object, **options: object) -> object:
+        calls.append((*arguments, options["json"]))
+        return SimpleNamespace(status_code=404, content=b'{"message":"no such container"}')
+
+    made = Engine(Target("ssh://user@host", api_version="1.43"))
+    made._api = SimpleNamespace(base_url="http+docker://ssh", request=request, close=lambda: None)
+
+    assert containers.inspect(made, "box") is None
+    assert calls == [("GET", "http+docker://ssh/v1.43/containers/box/json", None)]
 
 
 @pytest.mark.parametrize(

@@ -122,12 +122,12 @@ class Bench:
         return daemon, stream
 
     def _engine(self) -> Engine:
-        def exec_create(container: str, command: list[str], **options: bool) -> dict[str, str]:
-            self.made.append((container, command, options))
-            return {"Id": "abc"}
+        def ask(what: str, method: str, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+            self.made.append((method, path, body))
+            return 201, b'{"Id": "abc"}'
 
-        engine = Engine(Target(f"unix://{self._path}", timeout=10))
-        engine._api = SimpleNamespace(exec_create=exec_create, api_version="1.43")
+        engine = Engine(Target(f"unix://{self._path}", api_version="1.43", timeout=10))
+        engine._questions = SimpleNamespace(ask=ask)  # type: ignore[assignment]
         return engine
 
     def close(self) -> None:
@@ -164,9 +164,8 @@ def test_both_directions(bench: Bench) -> None:
     stream.socket.shutdown(socket.SHUT_WR)
     assert drained(stream.socket) == SETTINGS + b"answer"
     assert heard == [b"question" * 50_000]
-    assert bench.made == [
-        ("box", ["buildctl", "dial-stdio"], {"stdin": True, "stdout": True, "stderr": True, "tty": False})
-    ]
+    attached = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
+    assert bench.made == [("POST", "/v1.43/containers/box/exec", {"Cmd": ["buildctl", "dial-stdio"], **attached})]
     assert daemon.request.startswith(b"POST /v1.43/exec/abc/start HTTP/1.1\r\n")
     assert daemon.body == {"Detach": False, "Tty": False}
 
