@@ -15,7 +15,9 @@ import base64
 import contextlib
 import json
 import os
+import shlex
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -238,7 +240,7 @@ class Bench:
 
     def lab(self, *arguments: str) -> None:
         """A command of the lab: `registry stop`, `engine kill` …"""
-        self.run("python3", str(CHECKOUT / "tests/lab/lab.py"), *arguments)
+        _lab(*arguments)
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -317,12 +319,32 @@ def bench(tmp_path: Path, ansible_config: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory, ansible_config: Path) -> Iterator[Bench]:
+def buildkit_image() -> str | None:
+    """The image of builders that only build, in the version of $BUILDX_COMPAT_VERSION; None: what the CLI takes."""
+    version = os.environ.get("BUILDX_COMPAT_VERSION")
+    if version:
+        _lab("buildkit", version)
+    return f"moby/buildkit:{version}" if version else None
+
+
+@pytest.fixture(scope="session")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, ansible_config: Path, buildkit_image: str | None
+) -> Iterator[Bench]:
     """A builder that runs, made once: take `ready`."""
     made = _make(tmp_path_factory.mktemp("running"), ansible_config)
-    made.builder()
+    made.builder(**({"image": buildkit_image} if buildkit_image else {}))
     yield made
     _clean(made)
+
+
+@pytest.fixture(scope="session")
+def containerd_engine() -> str:
+    """The address of a second engine of the lab, with the containerd image store; it ends with the lab."""
+    instance = ("--name", "containerd", "--engine-option=--feature=containerd-snapshotter")
+    _lab(*instance, "up")
+    words = shlex.split(_lab(*instance, "env"))
+    return next(word.partition("=")[2] for word in words if word.startswith("DOCKER_HOST="))
 
 
 @pytest.fixture
@@ -359,6 +381,13 @@ def there(trusting: Bench, tmp_path: Path) -> Bench:
     """A builder that all tests with registries share, used from where they are, with a login to the private one."""
     trusting.log_in(trusting.environment["BUILDX_LAB_PRIVATE_PASSWORD"])
     return replace(trusting, directory=tmp_path, environment=dict(trusting.environment))
+
+
+def _lab(*arguments: str) -> str:
+    command = [sys.executable, str(CHECKOUT / "tests/lab/lab.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3 * COMMAND_SECONDS, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def _make(directory: Path, ansible_config: Path) -> Bench:

@@ -397,12 +397,13 @@ def test_engine_has_the_image(ready: Bench, context: Callable[..., Path], proxy:
     through = proxy(ready, answer=answer)
     path, name = context(f"{BASE}RUN : {uuid.uuid4()}\n"), ready.image()
 
-    for changed, sent in ((True, 1), (False, 1)):
+    for changed in (True, False):
+        loads.clear()
         assert ready.build(path, name=name, docker_host=through.host)["changed"] is changed
-        assert len(loads) == sent
+        assert bool(loads) is changed
     ready.docker("rmi", name)
     assert ready.build(path, name=name, docker_host=through.host)["changed"]
-    assert len(loads) == 2
+    assert loads
 
 
 def test_engine_goes_away_before_the_load(

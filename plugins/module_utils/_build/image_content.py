@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from typing import Any, NamedTuple, Optional, Protocol
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import Metadata
@@ -118,6 +119,8 @@ class _Gathering:
 
     def _blob(self, blob: dict[str, Any], diff_id: str) -> None:
         kind, digest, size = str(blob["mediaType"]), str(blob["digest"]), int(blob["size"])
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest) or size < 0:
+            raise PeerProtocolError(f"a manifest names a blob {digest!r} of {size} bytes")
         if kind.startswith(ATTESTATION):
             self.attestations.append(Blob(digest, size))
         elif kind.startswith(LAYERS) and diff_id and not blob.get("urls"):

@@ -129,7 +129,7 @@ class Transfer:
     def _known_contents(self) -> set[str]:
         """The diffIDs of the layers of what the engine has under the names, and of the image itself."""
         known = set[str]()
-        for name in (*self._wish.names, self._wish.id):
+        for name in filter(None, (*self._wish.names, self._wish.id)):
             found = images.inspect(self._wish.engine, name)
             known.update(((found or {}).get("RootFS") or {}).get("Layers") or ())
         return known
