@@ -294,6 +294,29 @@ code:
   description: The gRPC status with which the daemon ended the build, such as V(UNKNOWN) or V(CANCELLED).
   returned: when the daemon ended the build
   type: str
+error:
+  description: What kind of failure it is, for playbooks that tell failures apart.
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description:
+        - V(config) for an option or a file that cannot be used, V(missing_library) for a Python library that the target lacks,
+          V(store) for the builders' store, V(engine_unreachable) for an engine that does not answer, V(engine) for one that refuses,
+          V(builder) for a builder that is not there or does not become what it should, V(solve) for a step,
+          the Dockerfile or an export that failed, V(timeout) for O(build_timeout), V(buildkit) and V(protocol) for a connection
+          to the daemon that broke, V(internal) for the rest.
+      type: str
+      sample: engine_unreachable
+    hint:
+      description: What to do next; it also ends the message. Null when there is no advice.
+      type: str
+      sample: Is the engine running, and may this user talk to it? docker_host names another one.
+status:
+  description: The HTTP status of the engine's answer.
+  returned: when the engine refused
+  type: int
+  sample: 409
 """
 
 from typing import TYPE_CHECKING

@@ -145,6 +145,21 @@ current:
   returned: success
   type: str
   sample: default
+error:
+  description: What kind of failure it is, for playbooks that tell failures apart.
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description:
+        - V(config) for an option or a file that cannot be used, V(missing_library) for a Python library that the target lacks,
+          V(store) for a store that cannot be read, V(builder) for a name that does not exist.
+      type: str
+      sample: builder
+    hint:
+      description: What to do next; it also ends the message. Null when there is no advice.
+      type: str
+      sample: "There are: ci, default."
 """
 
 from typing import TYPE_CHECKING

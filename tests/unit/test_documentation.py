@@ -9,11 +9,15 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ansible_collections.buildfleet.buildx.plugins.module_utils import _errors
+from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import MissingLibrary
 
 yaml = pytest.importorskip("yaml", reason="comes with ansible-core")
 pytest.importorskip("ansible.module_utils.basic", reason="a target has no ansible-core of its own")
@@ -152,6 +156,23 @@ def test_options_that_are_named_exist(name: str) -> None:
     for module, value in re.findall(r"RV\(buildfleet\.buildx\.(\w+)#module:(\w+)", whole):
         assert value in yaml.safe_load(texts(module)["RETURN"])
     assert set(re.findall(r"M\(buildfleet\.buildx\.(\w+)\)", whole)) <= set(MODULES)
+
+
+@EVERY
+def test_failures_are_of_the_kinds_that_are_documented(name: str) -> None:
+    """What a playbook may test: each kind that is named exists, and the modules that do more name all of them."""
+    kinds = {error.kind for error in _hierarchy(_errors.BuildxError)} | {MissingLibrary.kind}
+    named = set(re.findall(r"V\((\w+)\)", str(yaml.safe_load(texts(name)["RETURN"])["error"])))
+    assert {"config", "store", "missing_library"} <= named <= kinds
+    if name == "buildx_build":
+        assert named == kinds
+
+
+def _hierarchy(error: type[_errors.BuildxError]) -> Iterator[type[_errors.BuildxError]]:
+    yield error
+    for kind in error.__subclasses__():
+        if kind.__module__ == _errors.__name__:
+            yield from _hierarchy(kind)
 
 
 @EVERY

@@ -69,8 +69,9 @@ def decode(text: str, path: str) -> Instance:
             dynamic=document.get("Dynamic") is True,
         )
     except (ValueError, KeyError, TypeError, RecursionError) as exc:  # binascii.Error is a ValueError
+        why = f"a {exc.args[0]} is missing" if isinstance(exc, KeyError) else exc
         raise StoreError(
-            f"the store's file {path} is corrupt: {exc!r}",
+            f"the store's file {path} is corrupt: {why}",
             hint="Nothing was changed. Repair the file or move it away.",
         ) from exc
 
