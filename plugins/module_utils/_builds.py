@@ -148,8 +148,6 @@ class Build:
         )
         self._exports = planned(outputs, request.images, self)
         self._caches = self._planned_caches(warn)
-        if not (outputs or request.outputs or self.inside):
-            warn(requests.NO_OUTPUT_WARNING)
 
     def _planned_caches(self, warn: Callable[[str], None]) -> Optional[Caches]:
         request = self._request
@@ -244,6 +242,8 @@ class Build:
         found = [export.finish(response) for export in self._exports] or [None]
         if self._caches:
             self._caches.finish(response)
+        if not (self._exports or self._request.outputs or self.inside):
+            self.warn(requests.NO_OUTPUT_WARNING)
         executed = self._progress.executed()
         return Outcome(
             ref=message.Ref,

@@ -20,7 +20,8 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receiv
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_tree import TreeReceiver
 
 from .exports import Export
-from .outputs import LOCAL, Output
+from .image_archive import same_image
+from .outputs import LOCAL, NAMED, Output
 
 if TYPE_CHECKING:
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
@@ -48,7 +49,7 @@ class Archive(Export):
 
     def __init__(self, output: Output, attrs: Mapping[str, str]) -> None:
         super().__init__(output.type, attrs)
-        self._file = FileReceiver(output.dest)
+        self._file = FileReceiver(output.dest, same_image if output.type in NAMED else None)
 
     def receiver(self, client: Client) -> CallFactory:
         del client

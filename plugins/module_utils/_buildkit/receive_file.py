@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable
 from typing import Optional
 
@@ -17,7 +18,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import C
 
 from .destination import Temporaries, make_directories, unwritable
 from .replacement import Replacement
-from .service import Metadata
+from .service import CallStatus, Metadata
 
 
 class FileReceiver:
@@ -30,9 +31,13 @@ class FileReceiver:
     changed: whether there was no such file, or one with other content. size: bytes received.
     """
 
-    def __init__(self, path: str) -> None:
-        """path: absolute; a link to a file means that file. Raises ConfigError when no file can be there."""
+    def __init__(self, path: str, equal: Optional[Callable[[int, int], bool]] = None) -> None:
+        """path: absolute; a link to a file means that file. Raises ConfigError when no file can be there.
+
+        equal: whether two files (descriptors of the old and the new one) mean the same though their bytes differ.
+        """
         self.path = path
+        self.equal = equal
         self.changed = False
         self.size = 0
         self.real = os.path.realpath(path)
@@ -47,12 +52,19 @@ class FileReceiver:
 
 
 class ReceivedFile:
-    """One result on its way, a receive.Sink. It writes in the session's thread: a message costs less than a turn."""
+    """One result on its way, a receive.Sink. It writes in the session's thread: a message costs less than a turn.
+
+    A comparison by meaning reads both files once more, in a thread.
+    """
 
     def __init__(self, receiver: FileReceiver, wake: Callable[[], None]) -> None:
         self._receiver = receiver
         self._wake = wake
         self._over = False
+        self._failure: Optional[CallStatus] = None
+        self._gone = False
+        self._ending = threading.Lock()
+        self._comparing: Optional[threading.Thread] = None
         self._mode = 0o600
         self._aside: Optional[Replacement] = None
         try:
@@ -72,21 +84,43 @@ class ReceivedFile:
         return 0
 
     def end(self) -> None:
-        if self._aside is not None:
-            try:
-                self._place(self._aside)
-            except OSError as exc:
-                raise unwritable(self._receiver.path, exc) from None
+        if self._aside is None:
+            return
+        self._aside.end()
+        if self._receiver.equal is None or self._aside.same or not self._aside.comparable:
+            self._finish(self._aside)
+            return
+        arguments = (self._aside, self._receiver.equal)
+        self._comparing = threading.Thread(target=self._compare, args=arguments, name="compare", daemon=True)
+        self._comparing.start()
+
+    def outcome(self) -> bool:
+        if self._failure is not None:
+            raise self._failure
+        return self._over
+
+    def _compare(self, aside: Replacement, equal: Callable[[int, int], bool]) -> None:
+        aside.judge(equal)
+        with self._ending:
+            if self._gone:
+                aside.discard()
+            else:
+                self._finish(aside)
+
+    def _finish(self, aside: Replacement) -> None:
+        try:
+            self._place(aside)
+        except OSError as exc:
+            self._failure = unwritable(self._receiver.path, exc)
         self._over = True
         self._wake()
 
-    def outcome(self) -> bool:
-        return self._over
-
     def abort(self) -> None:
-        if self._aside is not None:
-            self._aside.discard()
-            self._aside = None
+        with self._ending:
+            self._gone = True
+            # What is being compared is in use; who compares it then throws it away.
+            if self._aside is not None and not (self._comparing and self._comparing.is_alive()):
+                self._aside.discard()
 
     def _open(self) -> None:
         directory, name = os.path.split(os.fsencode(self._receiver.real))
@@ -100,7 +134,6 @@ class ReceivedFile:
             os.close(opened)
 
     def _place(self, aside: Replacement) -> None:
-        aside.end()
         if aside.same:
             aside.discard()
             return
