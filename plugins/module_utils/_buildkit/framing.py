@@ -43,9 +43,9 @@ class Deframer:
         return messages
 
     @property
-    def partial(self) -> bool:
-        """Whether a message has begun that is not whole yet."""
-        return bool(self._buffer)
+    def partial(self) -> int:
+        """Bytes of a message that has begun and is not whole yet."""
+        return len(self._buffer)
 
 
 def status_trailers(status: CallStatus) -> list[tuple[bytes, bytes]]:

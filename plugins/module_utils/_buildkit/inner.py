@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Optional
 
@@ -16,6 +17,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import B
 from .framing import OK, Deframer, frame, status_trailers
 from .http2.connection import Connection, DataReceived, HeadersReceived, Role, StreamReset
 from .http2.errors import ErrorCode
+from .http2.hpack import Field
 from .service import Call, CallFactory, CallStatus, Code, Metadata, Service
 
 ANSWER = [(b":status", b"200"), (b"content-type", b"application/grpc")]
@@ -23,22 +25,31 @@ OF_A_CALL = (CallStatus, BuildxError, OSError)
 """What ends one call, and not the session."""
 HELD = 4 << 20
 """Bytes that a call may hold unworked before the daemon is no longer given room to send more."""
+UNFINISHED = 64 << 20
+"""Bytes of messages that are not whole yet, of all calls together; no daemon has two of its largest on the way."""
+SMALL = 64 << 10
+"""A message so short is not counted: as many as there may be calls are no more than that."""
 
 
 class _Stream:
     """One call in progress. waiting: framed bytes that did not fit the daemon's window yet."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, status: Optional[CallStatus] = None) -> None:
         self.call = call
         self.messages = Deframer()
         self.waiting = bytearray()
         self.owed = 0
-        self.status: Optional[CallStatus] = None
+        self.status = status
 
     def half_close(self) -> None:
         if self.messages.partial:
             raise PeerProtocolError("the call ended within a message")
         self.call.half_close()
+
+    def release(self) -> None:
+        """What goes wrong here is nobody's any more, and the other calls have to be released as well."""
+        with contextlib.suppress(*OF_A_CALL):
+            self.call.cancel()
 
 
 class InnerServer:
@@ -68,7 +79,7 @@ class InnerServer:
             elif isinstance(event, StreamReset):
                 stream = self._streams.pop(event.stream_id, None)
                 if stream is not None:
-                    stream.call.cancel()
+                    stream.release()
 
     def work(self, budget: int) -> bool:
         """Let every call say what it has, together about `budget` bytes; True when there may be more."""
@@ -84,33 +95,30 @@ class InnerServer:
     def cancel(self) -> None:
         """The connection is gone: tell every call."""
         for stream in self._streams.values():
-            stream.call.cancel()
+            stream.release()
         self._streams.clear()
 
     def _open(self, event: HeadersReceived) -> None:
         if event.trailers:
             self._half_close(event.stream_id)
             return
-        path = dict(event.headers[:8]).get(b":path", b"").decode("latin-1")
-        factory = self.methods.get(path)
         self._connection.send_headers(event.stream_id, ANSWER)
-        if factory is None:
-            self._end(event.stream_id, CallStatus(Code.UNIMPLEMENTED, f"unknown method {path}"))
-            return
         try:
-            call = factory(metadata_of(event.headers))
+            stream = _Stream(self._call(event.headers))
         except OF_A_CALL as exc:
-            self._end(event.stream_id, _status_of(exc))
-            return
-        call.wake = self._wake
-        self._streams[event.stream_id] = _Stream(call)
+            # It ends as any other, in its turn: else the answers to a daemon that only asks would pile up.
+            stream = _Stream(Call(), _status_of(exc))
+        self._streams[event.stream_id] = stream
         if event.end_stream:
             self._half_close(event.stream_id)
 
-    def _end(self, stream_id: int, status: CallStatus) -> None:
-        """End a call with its status; the daemon, which may still be sending, is told not to."""
-        self._connection.send_headers(stream_id, status_trailers(status), end_stream=True)
-        self._connection.reset(stream_id, ErrorCode.NO_ERROR)
+    def _call(self, headers: list[Field]) -> Call:
+        path = dict(headers[:8]).get(b":path", b"").decode("latin-1")
+        if path not in self.methods:
+            raise CallStatus(Code.UNIMPLEMENTED, f"unknown method {path}")
+        call = self.methods[path](metadata_of(headers))
+        call.wake = self._wake
+        return call
 
     def _feed(self, event: DataReceived) -> None:
         stream = self._streams.get(event.stream_id)
@@ -126,6 +134,10 @@ class InnerServer:
     def _hand_over(self, stream: _Stream, data: bytes) -> None:
         for message in stream.messages.feed(data):
             stream.call.receive(message)
+        if stream.messages.partial > SMALL:
+            together = sum(other.messages.partial for other in self._streams.values())
+            if together > UNFINISHED:
+                raise CallStatus(Code.RESOURCE_EXHAUSTED, f"{together} bytes of messages that are not whole")
 
     def _half_close(self, stream_id: int) -> None:
         stream = self._streams.get(stream_id)
@@ -167,8 +179,10 @@ class InnerServer:
             self._connection.send_data(stream_id, part)
         if stream.status and not stream.waiting:  # cut within a message, the peer would not see the status
             del self._streams[stream_id]
-            self._end(stream_id, stream.status)
-            stream.call.cancel()
+            self._connection.send_headers(stream_id, status_trailers(stream.status), end_stream=True)
+            # The daemon, which may still be sending, is told not to.
+            self._connection.reset(stream_id, ErrorCode.NO_ERROR)
+            stream.release()
             return False
         return more and not stream.waiting
 
@@ -179,7 +193,7 @@ def _status_of(exc: Exception) -> CallStatus:
     return CallStatus(Code.INTERNAL if isinstance(exc, PeerProtocolError) else Code.UNKNOWN, str(exc))
 
 
-def metadata_of(headers: list[tuple[bytes, bytes]]) -> Metadata:
+def metadata_of(headers: list[Field]) -> Metadata:
     """Request headers as metadata; values keep every byte (surrogateescape)."""
     found: dict[str, list[str]] = {}
     for name, value in headers:

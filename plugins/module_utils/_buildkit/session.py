@@ -66,9 +66,7 @@ class Session:
         self._messages = Deframer()
         self._stream = 0
         self._socket: Optional[socket.socket] = None
-        self._waker, self._woken = os.pipe()
-        os.set_blocking(self._waker, False)
-        os.set_blocking(self._woken, False)
+        self._waker = self._woken = -1
         self._waking = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
@@ -78,6 +76,7 @@ class Session:
         """Open the stream and begin to serve. Raises BuildxError when the daemon cannot be reached."""
         self._socket = self._dialer.dial()
         self._socket.setblocking(False)
+        self._waker, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._outer.start()
         self._stream = self._outer.open_stream(self._request_headers())
         self._inner.start()
@@ -87,13 +86,18 @@ class Session:
         """End the session: the daemon is told, the thread ends, nothing stays open."""
         self._closing.set()
         self._wake()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_SECONDS * 3)
-        if self._thread.is_alive():
-            return  # it waits for a file system that does not answer; what it uses must not be pulled away
+        if self._thread.ident is None:
+            self._release()
+            return
+        self._thread.join(CLOSE_SECONDS * 3)
+        if self._thread.is_alive() and self._socket is not None:
+            # It waits for a file system that does not answer, and will release what it uses. The daemon need not wait.
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _release(self) -> None:
         if self._socket is not None:
             self._socket.close()
-            self._socket = None
         with self._waking:
             for descriptor in (self._waker, self._woken) if self._woken >= 0 else ():
                 os.close(descriptor)
@@ -125,8 +129,11 @@ class Session:
     # The loop; everything below runs in the session's thread.
 
     def _run(self) -> None:
+        stream = self._socket
+        if stream is None:
+            return
         try:
-            self._loop()
+            self._loop(stream)
         except BuildkitError as exc:
             self.failure = exc
         except OSError as exc:
@@ -135,15 +142,12 @@ class Session:
             self.failure = BuildkitError(f"the session broke: {exc!r}")
             raise  # a bug, whose traceback belongs on stderr
         finally:
+            with contextlib.suppress(OSError):
+                self._send(stream)  # why the daemon is left
+            self._release()
             self._inner.cancel()
-            if self._socket is not None:
-                with contextlib.suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _loop(self) -> None:
-        stream = self._socket
-        if stream is None:
-            return
+    def _loop(self, stream: socket.socket) -> None:
         ended_at: Optional[float] = None
         silence = 0.0  # seconds that were spent waiting: while we are busy, nobody can be heard
         with selectors.DefaultSelector() as selector:
