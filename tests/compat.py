@@ -36,6 +36,7 @@ FILES = (
     "test_build_options.py",
     "test_build_results.py",
     "test_ends.py",
+    "test_load.py",
     "test_remote.py",
     "test_session.py",
     "test_transport.py",

@@ -319,21 +319,10 @@ def bench(tmp_path: Path, ansible_config: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="session")
-def buildkit_image() -> str | None:
-    """The image of builders that only build, in the version of $BUILDX_COMPAT_VERSION; None: what the CLI takes."""
-    version = os.environ.get("BUILDX_COMPAT_VERSION")
-    if version:
-        _lab("buildkit", version)
-    return f"moby/buildkit:{version}" if version else None
-
-
-@pytest.fixture(scope="session")
-def running(
-    tmp_path_factory: pytest.TempPathFactory, ansible_config: Path, buildkit_image: str | None
-) -> Iterator[Bench]:
+def running(tmp_path_factory: pytest.TempPathFactory, ansible_config: Path) -> Iterator[Bench]:
     """A builder that runs, made once: take `ready`."""
     made = _make(tmp_path_factory.mktemp("running"), ansible_config)
-    made.builder(**({"image": buildkit_image} if buildkit_image else {}))
+    made.builder()
     yield made
     _clean(made)
 

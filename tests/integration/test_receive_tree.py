@@ -80,7 +80,9 @@ def both(driven: Driven, context: Path, root: Path, *outputs: str, **attrs: str)
     ours = export(driven, context, root / "ours", **attrs)
     option = ",".join(["type=local", f"dest={root / 'theirs'}", *(f"{key}={value}" for key, value in attrs.items())])
     environment = driven.bench.environment
-    done = driven.bench.run("docker", "buildx", "build", "--builder", driven.bench.name, *outputs, "-o", option, str(context))
+    done = driven.bench.run(
+        "docker", "buildx", "build", "--builder", driven.bench.name, *outputs, "-o", option, str(context)
+    )
     assert done.returncode == 0, environment
     return ours
 

@@ -65,9 +65,14 @@ class Engine:
                 use_ssh_client=target.use_ssh_client,
             )
 
-    def ask(self, what: str, method: str, path: str, body: Optional[Mapping[str, object]] = None) -> Any:
-        """The answer to a question of the API, decoded; errors are those of `errors`."""
-        path = api_prefix(self.target.api_version) + path
+    def ask(
+        self, what: str, method: str, path: str, body: Optional[Mapping[str, object]] = None, *, newest: bool = False
+    ) -> Any:
+        """The answer to a question of the API, decoded; errors are those of `errors`.
+
+        newest: in the newest version that the engine has, even if the user asked for another one.
+        """
+        path = ("" if newest else api_prefix(self.target.api_version)) + path
         if self.target.host.startswith("ssh:"):
             # There each connection is a login, and docker-py has its own ways to do that.
             with self.errors(what):

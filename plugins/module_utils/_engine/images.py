@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import require
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError
@@ -50,14 +50,11 @@ def remote_digest(engine: Engine, name: str) -> str:
 def complete(engine: Engine, name: str) -> Optional[str]:
     """The id of the image under a name, None when the engine has none or only parts: for the containerd store.
 
-    Only a list says so (load.md): older engines leave out what is not whole, newer ones tell. Listed is nothing but
-    the one name, and without a version of the API, since what is not asked for by the newest way is not told.
+    Only a list says so (load.md): older engines leave out what is not whole, newer ones tell, but not in the versions
+    of the API that the older ones have. Listed is nothing but the one name: a list of all takes seconds.
     """
-    with engine.errors(f"look for the image {name}"):
-        api = engine.api
-        wanted = {"manifests": "1", "filters": json.dumps({"reference": [name]})}
-        rows = api._result(api._get(f"{api.base_url}/images/json", params=wanted), json=True)
-    for row in rows:
+    wanted = urlencode({"manifests": "1", "filters": json.dumps({"reference": [name]})})
+    for row in engine.ask(f"look for the image {name}", "GET", f"/images/json?{wanted}", newest=True):
         if all(manifest.get("Available", True) for manifest in row.get("Manifests") or ()):
             return str(row["Id"])
     return None
