@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PLAIN = os.environ.get("BUILDX_LAB_REGISTRY", "")
 PRIVATE = os.environ.get("BUILDX_LAB_PRIVATE_REGISTRY", "")
+USER = os.environ.get("BUILDX_LAB_PRIVATE_USER", "")
 PASSWORD = os.environ.get("BUILDX_LAB_PRIVATE_PASSWORD", "")
 
 
@@ -136,3 +137,52 @@ def test_push_by_the_engine(there: Bench, context: Callable[..., Path]) -> None:
     failed = there.failed_build(path, builder="default", name=name, push=True)
     assert PRIVATE in failed["msg"]
     assert "credentials" in failed["msg"]
+
+
+def helper(bench: Bench, script: str) -> Path:
+    """A credential helper named `lab` on the PATH, which docker's configuration names for the private registry."""
+    programs = bench.directory / "programs"
+    programs.mkdir(exist_ok=True)
+    program = programs / "docker-credential-lab"
+    program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    program.chmod(0o755)
+    bench.environment["PATH"] = f"{programs}:{bench.environment['PATH']}"
+    bench.docker_config(credHelpers={PRIVATE: "lab"})
+    return program
+
+
+def test_credential_helper(there: Bench, context: Callable[..., Path]) -> None:
+    """The helper's program is asked once for a registry, with the build's base and its push behind the password."""
+    base = private_base(there, context)
+    path = context(f"FROM {base}\nRUN echo built\n", directory="over")
+    answer = json.dumps({"ServerURL": PRIVATE, "Username": USER, "Secret": PASSWORD})
+    asked = there.directory / "asked"
+    helper(there, f"echo \"$1 $(cat)\" >> '{asked}'\necho '{answer}'")
+
+    built = there.build(path, name=f"{PRIVATE}/{there.image()}", push=True)
+
+    assert "[2/2] RUN echo built" in built["executed"]
+    assert asked.read_text() == f"get {PRIVATE}\n"
+    assert PASSWORD not in json.dumps(built)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'the vault is locked'; exit 1", "docker-credential-lab ended with exit code 1: the vault is locked"),
+        (f'echo \'{{"Secret": "{PASSWORD}"}}\'; exit 1', "docker-credential-lab ended with exit code 1"),
+        (f"echo '{PASSWORD}'", "docker-credential-lab printed something else"),
+        ("echo 'credentials not found in native keychain'; exit 1", "401"),
+    ],
+    ids=["fails", "fails with a secret", "babbles", "knows nothing"],
+)
+def test_credential_helper_without_credentials(
+    there: Bench, context: Callable[..., Path], script: str, words: str
+) -> None:
+    helper(there, script)
+
+    failed = there.failed_build(context(f"FROM {PRIVATE}/{there.image()}\n"))
+
+    assert words in failed["msg"]
+    assert PRIVATE in failed["msg"]
+    assert PASSWORD not in json.dumps(failed)
