@@ -137,7 +137,7 @@ class Order:
         """
         levels, left = self._levels, []
         while levels[-1].path != entry.directory:
-            if len(levels) == 1 or not _within(entry.directory, levels[-2].path):
+            if len(levels) == 1:
                 raise refused(f"the path {entry.shown!r} out of order")
             left.append(levels.pop())
         names = levels[-1].names
@@ -152,7 +152,3 @@ class Order:
         """The directories that are still open when the listing is over, deepest first, the root last."""
         left, self._levels = self._levels[::-1], [Level(b"", [])]
         return left
-
-
-def _within(path: bytes, directory: bytes) -> bool:
-    return not directory or path == directory or path.startswith(directory + b"/")
