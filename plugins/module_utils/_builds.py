@@ -297,6 +297,7 @@ class Build:
             Frontend=requests.FRONTEND,
             FrontendAttrs=requests.frontend_attrs(self._request, engine_store=self.inside, attest=not self.inside),
         )
+        message.Cache.SetInParent()  # a daemon such as v0.20.2 dies of a request without it, whatever it holds
         if self._caches:
             message.FrontendAttrs.update(self._caches.attrs())
             for kind, attrs in self._caches.exports:

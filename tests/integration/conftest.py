@@ -15,6 +15,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -32,6 +33,12 @@ COMMAND_SECONDS = 300
 TESTED_VERSION = os.environ.get("BUILDX_COMPAT_VERSION", "")
 """Which BuildKit the builders of the tests run, "": the one of the lab (`make compat`)."""
 BUILDKIT_IMAGE = f"moby/buildkit:{TESTED_VERSION}" if TESTED_VERSION else ""
+
+
+def older_than(minor: int) -> bool:
+    """Whether the BuildKit that is tested is one before 0.`minor`."""
+    found = re.match(r"v0\.(\d+)\.", TESTED_VERSION)
+    return bool(found) and int(found[1]) < minor
 
 
 @dataclass
@@ -413,6 +420,20 @@ def ansible_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         encoding="utf-8",
     )
     return file
+
+
+@pytest.fixture
+def mark() -> str:
+    """An argument of `sleep` that no other test has."""
+    return f"600.{uuid.uuid4().int % 10**9}"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """A directory for the temporary files of a module."""
+    path = tmp_path / "tmp"
+    path.mkdir()
+    return path
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_failure_is_told_as_the_cli_tells_it(ready: Bench, context: Callable[...
     told = normal(result["msg"])
     cause = re.search(r"(?m)^ERROR: failed to build: (.*)$", cli)
     assert cause
-    assert told.startswith(f"{cause[1]}\n"), cli
+    assert f"{told}\n".startswith(f"{cause[1]}\n"), cli
     assert result.get("excerpt", []) == excerpt_of(cli)
     assert "\n".join(excerpt_of(cli)) in told
     assert not told.endswith("-")

@@ -22,20 +22,6 @@ WAYS = {"direct": (), "exec": ("unshare", "--pid", "--fork", "--kill-child", "--
 """In a pid namespace of its own a module cannot prove whose the engine's pids are, and takes an exec."""
 
 
-@pytest.fixture
-def mark() -> str:
-    """An argument of `sleep` that no other test has."""
-    return f"600.{uuid.uuid4().int % 10**9}"
-
-
-@pytest.fixture
-def temporary(tmp_path: Path) -> Path:
-    """A directory for the temporary files of a module."""
-    path = tmp_path / "tmp"
-    path.mkdir()
-    return path
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_daemon_is_killed(bench: Bench, context: Callable[..., Path], way: str, mark: str, temporary: Path) -> None:
     """A build whose daemon is killed fails within seconds and says so, leaves nothing, and the next one boots it."""
