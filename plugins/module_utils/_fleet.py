@@ -95,6 +95,5 @@ def _remote_workers(task: Task, instance: Instance, node: NodeEntry) -> Workers:
 
 def _engine_workers(task: Task, context: str) -> Workers:
     engine = task.engine(context)
-    with engine.errors("ask the engine for its version"):
-        engine.api.version(api_version=False)
+    engine.ask("ask the engine for its version", "GET", "/version", newest=True)
     return probing.ask_workers(EngineDialer(engine), listing.PROBE_SECONDS)
