@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -311,11 +310,11 @@ class Build:
         return message
 
     def _shared_key(self) -> str:
-        """Unique per client and directory: under an equal key the daemon takes equal times for equal content."""
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._build.directory_keys import shared_key
+
         with self._task.store.locked():
             client = self._task.store.client_id()
-        directory = self._request.source.context
-        return hashlib.sha256(f"{client}\0{directory}".encode("utf-8", "surrogateescape")).hexdigest()
+        return shared_key(client, self._request.source.context, self._request.source.directory)
 
     def _record(self, instance: Instance, ref: str) -> None:
         """Note the use of the builder, and the build, where the CLI looks for them."""

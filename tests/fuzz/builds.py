@@ -23,6 +23,7 @@ from typing import Any
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build import contexts
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build import request as requests
+from ansible_collections.buildfleet.buildx.plugins.module_utils._build.directory_keys import shared_key
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit import solve
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.filesync import FileSync
@@ -84,14 +85,15 @@ class Ours:
         self._dialer.close()
 
     def build(self, inputs: Inputs, *, cached: bool = False) -> Result:
-        source = requests.source(inputs.context, inputs.dockerfile)
         request = requests.BuildRequest(
-            source=source, image=None, load=False, args={"SOURCE_DATE_EPOCH": str(EPOCH)}, no_cache=not cached
+            requests.source(inputs.context, inputs.dockerfile),
+            contexts=contexts.named(inputs.contexts),
+            args={"SOURCE_DATE_EPOCH": str(EPOCH)},
+            no_cache=not cached,
         )
-        named = contexts.named(inputs.contexts)
-        files = FileSync({**requests.local_directories(request), **named.directories})
+        files = FileSync(requests.local_directories(request))
         session = Session(self._dialer, new_ref(), self._key(inputs), [Health(), files])
-        attrs = {**requests.frontend_attrs(request, engine_store=False, attest=False), **named.attrs}
+        attrs = requests.frontend_attrs(request, engine_store=False, attest=False)
         message = control.SolveRequest(
             Ref=new_ref(), Session=session.id, Frontend=requests.FRONTEND, FrontendAttrs=attrs
         )
@@ -110,7 +112,7 @@ class Ours:
 
 def _key(inputs: Inputs) -> str:
     source = requests.source(inputs.context, inputs.dockerfile)
-    return contexts.shared_key("fuzz", source.context, source.directory)
+    return shared_key("fuzz", source.context, source.directory)
 
 
 class Theirs:
@@ -162,6 +164,7 @@ def listing(container: str, image: str, environment: Mapping[str, str]) -> list[
                 content = hashlib.sha256(held.read()).hexdigest()[:12] if held else ""
                 lines.append(
                     f"layer {number}: {entry.name!r} {entry.type!r} {entry.mode:o} {entry.uid}:{entry.gid} "
-                    f"{entry.size} {entry.mtime} {entry.linkname!r} {entry.devmajor}:{entry.devminor} {content} {entry.pax_headers}"
+                    f"{entry.size} {entry.mtime} {entry.linkname!r} {entry.devmajor}:{entry.devminor} "
+                    f"{content} {entry.pax_headers}"
                 )
     return lines
