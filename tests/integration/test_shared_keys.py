@@ -30,10 +30,10 @@ BOTH = "FROM scratch\nCOPY --from=one . /one/\nCOPY --from=two . /two/\n"
 
 
 def look_alike(path: Path, content: str, dockerfile: str = COPY) -> Path:
-    (path / "in").mkdir(parents=True)
-    (path / "in/file").write_text(content)
+    path.mkdir(parents=True)
+    (path / "file").write_text(content)
     (path / "Dockerfile").write_text(dockerfile)
-    for each in (path / "in/file", path / "Dockerfile", path / "in", path):
+    for each in (path / "file", path / "Dockerfile", path):
         os.utime(each, ns=(STAMP, STAMP))
     return path
 
@@ -164,8 +164,8 @@ def test_swapped_contexts_of_the_module(ready: Bench, tmp_path: Path) -> None:
 
         ready.build(path, build_contexts={"one": first, "two": second}, outputs=[{"type": "local", "dest": str(out)}])
 
-        assert (out / "one/in/file").read_text() == os.path.basename(first)
-        assert (out / "two/in/file").read_text() == os.path.basename(second)
+        assert (out / "one/file").read_text() == os.path.basename(first)
+        assert (out / "two/file").read_text() == os.path.basename(second)
         shutil.rmtree(out)
 
 
@@ -175,5 +175,5 @@ def test_a_directory_that_took_the_place_of_another_in_the_module(ready: Bench, 
 
         ready.build(Path(inputs.context), outputs=[{"type": "local", "dest": str(out)}])
 
-        assert (out / "in/file").read_text() == content
+        assert (out / "file").read_text() == content
         shutil.rmtree(out)
