@@ -8,7 +8,7 @@ PYTHON ?= python3
 LAB = $(PYTHON) tests/lab/lab.py
 
 .DEFAULT_GOAL := help
-.PHONY: help dev lab lab-down lab-env test compat demo bench lint clean
+.PHONY: help dev lab lab-down lab-env test compat fuzz demo bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: dev ## all tests, against the lab
 
 compat: dev ## the tests of the client against each BuildKit of the supported range
 	@$(PYTHON) tests/compat.py
+
+fuzz: dev ## random contexts against the CLI, random input to all that is parsed: BUILDX_FUZZ_EXAMPLES of each
+	@$(PYTHON) tests/fuzz/run.py
 
 demo: dev ## the story of a builder, on an engine that runs or on the lab's
 	@$(PYTHON) tools/demo.py

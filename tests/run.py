@@ -145,7 +145,7 @@ class Tests:
         count.add(self.check("lint", [programs / "ruff", "format", "--check", "--quiet", "."]))
         count.add(self.check("lint", [programs / "ruff", "check", "--quiet", "."]))
         count.add(self.check("lint", [programs / "mypy", "-p", "ansible_collections.buildfleet.buildx.plugins"]))
-        typed = ["tests/run.py", "tests/compat.py", "tests/lab", "tests/bench", "tools"]
+        typed = ["tests/run.py", "tests/compat.py", "tests/lab", "tests/bench", "tests/fuzz", "tools"]
         count.add(self.check("lint", [programs / "mypy", *typed]))
         count.add(self.check("lint", [programs / "python", "tools/compile_messages.py", "--check"]))
         return count

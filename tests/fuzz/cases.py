@@ -19,14 +19,10 @@ from .trees import Tree
 
 
 class Case:
-    """The build of a seed below a directory that must be new, and whose name must be as well.
+    """The build of a seed below a directory that must be new, and whose name must be as well."""
 
-    modern: the frontend knows --exclude and --parents.
-    """
-
-    def __init__(self, seed: int, directory: Path, *, modern: bool = True) -> None:
+    def __init__(self, seed: int, directory: Path) -> None:
         self._chance = random.Random(seed)  # noqa: S311 - it must be the same again
-        self._modern = modern
         self._base = bytes(directory)
         directory.mkdir()
         self._context = Tree(self._chance, os.path.join(self._base, directory.name.encode()), self._base + b"/outside")
@@ -63,7 +59,7 @@ class Case:
         paths = self._context.paths()
         ignored = ignore_file(self._chance, paths) if self._ignored else b""
         left = list(_left(paths, ignored.lstrip(b"\xef\xbb\xbf").splitlines()))
-        text = dockerfile(self._chance, left, list(self._others), self._modern)
+        text = dockerfile(self._chance, left, list(self._others))
         name = b"Dockerfile"
         if self._apart:
             name = b"Dockerfile.any"

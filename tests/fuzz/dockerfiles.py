@@ -104,28 +104,27 @@ def _blurred(chance: random.Random, name: bytes) -> bytes:
     return name[:at] + b"\\" + name[at:] if escaped else name
 
 
-def dockerfile(chance: random.Random, paths: Sequence[bytes], contexts: Sequence[str], modern: bool) -> bytes:
+def dockerfile(chance: random.Random, paths: Sequence[bytes], contexts: Sequence[str]) -> bytes:
     """Some instructions that copy from a context.
 
     paths: what is likely to be there after the ignore file. contexts: names of further contexts.
-    modern: the frontend knows --exclude and --parents.
     """
     lines = [b"FROM scratch"]
     if chance.random() < 0.15:
         lines.append(b"WORKDIR " + chance.choice((b"/work", b"/a/b")))
     whole = not paths or chance.random() < 0.5
     if whole:
-        flags = _flags(chance, paths, modern)
+        flags = _flags(chance, paths)
         lines.append(
             chance.choice((b"COPY", b"COPY", b"ADD")) + flags + b" . " + chance.choice((b"/", b"/", b"/all/", b"."))
         )
     for number in range(chance.choice((0, 0, 1, 2)) if whole else chance.choice((1, 1, 2, 3))) if paths else ():
-        lines.append(_copy(chance, paths, number, modern))
+        lines.append(_copy(chance, paths, number))
     lines += [b"COPY --from=" + name.encode() + b" . /of-" + name.encode() + b"/" for name in contexts]
     return b"\n".join(lines) + b"\n"
 
 
-def _copy(chance: random.Random, paths: Sequence[bytes], number: int, modern: bool) -> bytes:
+def _copy(chance: random.Random, paths: Sequence[bytes], number: int) -> bytes:
     word = chance.choice((b"COPY", b"COPY", b"COPY", b"ADD"))
     sources = [_source(chance, paths) for _ in range(chance.choice((1, 1, 1, 2, 3)))]
     to = chance.choice((b"/to%d/", b"/to%d/", b"/a/b/to%d/", b"to%d/", b"/to%d/../up%d/", b"/")).replace(
@@ -134,7 +133,7 @@ def _copy(chance: random.Random, paths: Sequence[bytes], number: int, modern: bo
     if len(sources) == 1 and chance.random() < 0.2:
         to = b"/renamed%d" % number
     words = [*sources, to]
-    flags = _flags(chance, paths, modern, parents=word == b"COPY")
+    flags = _flags(chance, paths, parents=word == b"COPY")
     if all(_plain(each) for each in words) and chance.random() < 0.8:
         return word + flags + b" " + b" ".join(words)
     # Once more for the Dockerfile's own quotes and variables.
@@ -162,7 +161,7 @@ def _source(chance: random.Random, paths: Sequence[bytes]) -> bytes:
     return chance.choice((b"", b"", b"", b"/", b"./")) + path + chance.choice((b"", b"", b"", b"/."))
 
 
-def _flags(chance: random.Random, paths: Sequence[bytes], modern: bool, parents: bool = False) -> bytes:
+def _flags(chance: random.Random, paths: Sequence[bytes], parents: bool = False) -> bytes:
     flags = b""
     if chance.random() < 0.15:
         flags += b" --chown=" + chance.choice((b"1000:1000", b"7", b"0:5"))
@@ -170,9 +169,9 @@ def _flags(chance: random.Random, paths: Sequence[bytes], modern: bool, parents:
         flags += b" --chmod=" + chance.choice((b"0644", b"755", b"4711"))
     if chance.random() < 0.2:
         flags += b" --link"
-    if modern and chance.random() < 0.15:
+    if chance.random() < 0.15:
         pattern = _pattern(chance, paths)
         flags += b" --exclude=" + (pattern if _plain(pattern) else b"**/a*")
-    if modern and parents and chance.random() < 0.12:
+    if parents and chance.random() < 0.12:
         flags += b" --parents"
     return flags
