@@ -32,7 +32,7 @@ def shared_key(client: str, *directories: str) -> str:
 
 def directory_key(directory: str) -> str:
     """A key of one directory, shorter than a shared key. Raises ConfigError when it cannot be opened."""
-    return _digest(_identity(directory))[:32]
+    return _digest(_identity(directory))[:16]
 
 
 def _digest(*parts: str) -> str:
