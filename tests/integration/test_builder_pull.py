@@ -74,8 +74,11 @@ def test_a_new_image_under_the_same_name(bench: Bench) -> None:
 
     for pull in ("auto", "missing", "never"):
         assert bench.builder(pull=pull)["changed"] is False
-    predicted = bench.builder(pull="always", check=True)
+    predicted = bench.builder(pull="always", check=True, diff=True)
     assert version(bench) == "1"
+    node = f"{bench.name}0"
+    assert predicted["diff"]["before"][node]["image_id"] == bench.inspect()["Image"]
+    assert name in predicted["diff"]["after"][node]["image_id"]
     done = bench.builder(pull="always")
     assert verbs(done) == ["pull", "recreate"]
     assert done["steps"] == predicted["steps"]
