@@ -32,7 +32,7 @@ def publish(bench: Bench, version: str) -> str:
     name = f"{bench.environment['BUILDX_LAB_REGISTRY']}/test/pulled:{bench.name}"
     container = bench.docker("create", bench.environment["BUILDX_LAB_BUILDKIT_IMAGE"]).strip()
     bench.docker("commit", "--change", f"LABEL version={version}", container, name)
-    bench.docker("rm", container)
+    bench.docker("rm", "-v", container)
     bench.docker("push", name)
     bench.docker("rmi", name)
     return name
@@ -117,7 +117,7 @@ def test_a_local_tag_that_moved_is_no_drift(bench: Bench, local: str) -> None:
     bench.builder(image=local)
     container = bench.docker("create", bench.environment["BUILDX_LAB_BUILDKIT_IMAGE"]).strip()
     bench.docker("commit", "--change", "LABEL version=3", container, local)
-    bench.docker("rm", container)
+    bench.docker("rm", "-v", container)
 
     for pull in ("auto", "missing", "never"):
         assert bench.builder(pull=pull)["changed"] is False

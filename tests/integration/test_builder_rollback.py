@@ -28,7 +28,7 @@ def image(bench: Bench, *changes: str) -> str:
     name = f"{bench.name}/broken:1"
     container = bench.docker("create", bench.environment["BUILDX_LAB_BUILDKIT_IMAGE"]).strip()
     bench.docker("commit", *(word for change in changes for word in ("--change", change)), container, name)
-    bench.docker("rm", container)
+    bench.docker("rm", "-v", container)
     return name
 
 
