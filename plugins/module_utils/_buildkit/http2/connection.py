@@ -503,14 +503,12 @@ class Connection:
         self._idle_frames = 0
         self._events.append(HeadersReceived(stream_id, headers, end, False))
 
-    def _on_priority(self, flags: int, stream_id: int, payload: bytes) -> None:
-        del flags
+    def _on_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if frames.WORD.unpack_from(payload)[0] & frames.LARGEST_STREAM_ID == stream_id:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "stream that depends on itself")
         self._count_idle()
 
-    def _on_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
-        del flags
+    def _on_reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id not in self._streams:
             self._on_closed(stream_id, late=True)
             return
@@ -521,8 +519,7 @@ class Connection:
         self._remember(stream_id, False)
         self._events.append(StreamReset(stream_id, frames.WORD.unpack(payload)[0]))
 
-    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        del stream_id
+    def _on_settings(self, flags: int, _stream_id: int, payload: bytes) -> None:
         if len(payload) % frames.SETTING.size or (flags & frames.ACK and payload):
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"SETTINGS of {len(payload)} bytes")
         self._count_idle()
@@ -550,20 +547,17 @@ class Connection:
         if more > 0:
             self._events.append(WindowOpened(0))
 
-    def _on_push(self, flags: int, stream_id: int, payload: bytes) -> None:
-        del flags, payload
+    def _on_push(self, _flags: int, stream_id: int, _payload: bytes) -> None:
         raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"PUSH_PROMISE on stream {stream_id}")
 
-    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        del stream_id
+    def _on_ping(self, flags: int, _stream_id: int, payload: bytes) -> None:
         self._count_idle()
         if flags & frames.ACK:
             self._events.append(PingAcknowledged(payload))
         else:
             self._reply(frames.frame(frames.PING, frames.ACK, 0, payload))
 
-    def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
-        del flags, stream_id
+    def _on_goaway(self, _flags: int, _stream_id: int, payload: bytes) -> None:
         if len(payload) < frames.TWO_WORDS.size:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"GOAWAY of {len(payload)} bytes")
         self._count_idle()
@@ -577,26 +571,25 @@ class Connection:
                 self._remember(unseen, False)
                 self._events.append(StreamReset(unseen, ErrorCode.REFUSED_STREAM, "the peer went away before it"))
 
-    def _on_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
-        del flags
+    def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
         more = frames.WORD.unpack(payload)[0] & frames.LARGEST_WINDOW
+        fault: type[Union[ProtocolError, StreamFault]] = ProtocolError
         if not stream_id:
-            self._send_window += more
-            if not more or self._send_window > frames.LARGEST_WINDOW:
-                raise ProtocolError(*_wrong_update(more))
+            window = self._send_window = self._send_window + more
+        elif stream_id in self._streams:
+            fault, stream = StreamFault, self._streams[stream_id]
+            window = stream.send_window = stream.send_window + more
         else:
-            stream = self._streams.get(stream_id)
-            if stream is None:
-                self._on_closed(stream_id, late=True)
-                return
-            stream.send_window += more
-            if not more or stream.send_window > frames.LARGEST_WINDOW:
-                raise StreamFault(*_wrong_update(more))
+            self._on_closed(stream_id, late=True)
+            return
+        if not more:
+            raise fault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+        if window > frames.LARGEST_WINDOW:
+            raise fault(ErrorCode.FLOW_CONTROL_ERROR, "WINDOW_UPDATE that makes a window too large")
         # Not counted as idle: the bound of the window is also one of updates that nothing of ours has caused.
         self._events.append(WindowOpened(stream_id))
 
-    def _on_unknown(self, flags: int, stream_id: int, payload: bytes) -> None:
-        del flags, stream_id, payload
+    def _on_unknown(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
         self._count_idle()  # extensions are ignored (§5.5)
 
     # Ends
@@ -725,12 +718,6 @@ class Connection:
     def _queue_goaway(self, code: int, debug: bytes) -> None:
         last = self._last_stream if self._role is Role.SERVER else 0
         self._out += frames.frame(frames.GOAWAY, 0, 0, frames.TWO_WORDS.pack(last, code) + debug)
-
-
-def _wrong_update(more: int) -> tuple[ErrorCode, str]:
-    if more:
-        return ErrorCode.FLOW_CONTROL_ERROR, "WINDOW_UPDATE that makes a window too large"
-    return ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing"
 
 
 # Type of frame → its handler, whether it belongs to a stream or to the connection (None: either), its exact size.

@@ -15,6 +15,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import h2.exceptions
 import h2.settings
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit import inner
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.health import Health
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.http2 import connection
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.inner import InnerServer
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import (
     Call,
@@ -447,6 +449,48 @@ def test_an_endless_answer_leaves_room_for_others() -> None:
     assert len(client.answers[endless].data) > 100_000
 
 
+@pytest.mark.parametrize("path", ["/test.Test/No", "/test.Test/Refused", CHECK])
+def test_a_client_that_only_asks(path: str) -> None:
+    """The answers are not read, and so none are made; it is left before they are more than a few hundred KB."""
+
+    def refuse(metadata: Metadata) -> Call:
+        raise CallStatus(Code.PERMISSION_DENIED, "no " * 100)
+
+    def ask() -> None:
+        for _time in range(100_000):
+            stream = client.open(path)
+            client._h2.send_data(stream, bytes(5), end_stream=True)
+            client.server.receive(client._h2.data_to_send())
+            client._h2.streams.clear()  # it counts them, and would stop
+
+    client = Client(Service(Refused=refuse))
+    with pytest.raises(PeerProtocolError, match="opened for nothing"):
+        ask()
+    assert client.server._connection.pending < 1 << 20
+    assert len(client.server._streams) <= connection.MAX_STREAMS
+
+
+def test_many_long_messages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them is whole. One too many ends its own call; the others, and calls of small messages, go on."""
+    monkeypatch.setattr(inner, "UNFINISHED", 1 << 20)
+    client, calls = recording()
+    size = 300_000
+    raw = b"\0" + size.to_bytes(4, "big") + bytes(size)
+    streams = [client.open("/test.Test/Call") for _time in range(4)]
+    for stream in streams:
+        with contextlib.suppress(h2.exceptions.StreamClosedError):  # the last is closed while it sends
+            client.send(stream, raw[:-1])
+    code, words = client.finished(streams[3]).status
+    assert code == 8
+    assert words.endswith(" bytes of messages that are not whole")
+    assert client.finished(client.call(CHECK, b"")).messages == [SERVING]
+    for stream in streams[:3]:
+        client.send(stream, raw[-1:])
+        client.end(stream)
+        assert client.finished(stream).status == (0, "")
+    assert [len(call.received) for call in calls] == [1, 1, 1, 0]
+
+
 def test_many_calls_at_once() -> None:
     client, calls = recording()
     streams = [client.call("/test.Test/Call", b"%d" % number, end=False) for number in range(300)]
@@ -507,6 +551,19 @@ def test_a_lost_connection_is_told_to_every_call() -> None:
     client.server.cancel()
     client.server.cancel()
     assert [call.cancelled for call in calls] == [1, 1, 1]
+
+
+def test_a_call_that_cannot_be_released_keeps_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, calls = recording()
+    for _time in range(3):
+        client.call("/test.Test/Call", b"x", end=False)
+
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(calls[1], "cancel", fail)
+    client.server.cancel()
+    assert [call.cancelled for call in calls] == [1, 0, 1]
 
 
 def test_a_call_wakes_the_session() -> None:

@@ -218,11 +218,12 @@ class Pair:
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    before = set(os.listdir("/proc/self/fd"))
+    before, threads = set(os.listdir("/proc/self/fd")), set(threading.enumerate())
     made = Pair()
     yield made
     made.close()
     assert set(os.listdir("/proc/self/fd")) <= before, "something stays open"
+    assert set(threading.enumerate()) <= threads
 
 
 def ended(session: Session) -> BuildkitError:
@@ -412,6 +413,54 @@ def test_closing_twice_or_before_the_start_is_nothing(pair: Pair) -> None:
     never._dialer.ours.close()  # type: ignore[attr-defined]
     never._dialer.socket.close()  # type: ignore[attr-defined]
     never.close()
+
+
+def test_what_never_starts_holds_nothing(pair: Pair) -> None:
+    """What comes between making a session and starting it may fail."""
+    before = os.listdir("/proc/self/fd")
+    daemon = Daemon()
+    daemon.ours.close()
+    daemon.socket.close()
+    session = Session(daemon, "id", "key", [Health()])
+    assert os.listdir("/proc/self/fd") == before
+    session.close()
+
+
+def test_a_call_that_does_not_come_back(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system may not answer for hours: neither the caller nor the daemon waits for it."""
+    monkeypatch.setattr(sessions, "CLOSE_SECONDS", 0.1)
+    entered, answers, cancelled = threading.Event(), threading.Event(), threading.Event()
+
+    class Stuck(Call):
+        def produce(self, budget: int) -> list[bytes]:
+            entered.set()
+            answers.wait(SECONDS)
+            return []
+
+        def cancel(self) -> None:
+            cancelled.set()
+
+    session, daemon = pair.open(Service(Stuck=lambda metadata: Stuck()))
+    daemon.call("/test.Test/Stuck", end=False)
+    daemon.until(entered.is_set)
+    session.close()
+    assert session._thread.is_alive()
+    daemon.until(lambda: daemon.connection_ended)
+    answers.set()
+    session._thread.join(SECONDS)
+    assert cancelled.is_set()
+    session._wake()  # of a sink that is late
+
+
+def test_a_daemon_is_told_what_it_did_wrong(pair: Pair) -> None:
+    session, daemon = pair.open()
+    daemon.finish(daemon.call(CHECK))
+    daemon.socket.sendall(b"\0\0\1\6\0" + bytes(4) + b"x")  # a PING of one byte
+    assert "frame of type 6 with 1 bytes" in str(ended(session))
+    said = b""
+    while data := daemon.socket.recv(1 << 16):
+        said += data
+    assert said.endswith(b"frame of type 6 with 1 bytes"), "GOAWAY, and then the end"
 
 
 def test_a_daemon_that_cannot_be_reached(pair: Pair) -> None:

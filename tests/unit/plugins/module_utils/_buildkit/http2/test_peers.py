@@ -25,7 +25,9 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.http2.
     Connection,
     DataReceived,
     Event,
+    GoAwayReceived,
     HeadersReceived,
+    PingAcknowledged,
     Role,
     StreamReset,
 )
@@ -212,6 +214,73 @@ def test_h2_resets_and_pads_and_pings() -> None:
     settle(near, far)
     assert near.streams[5].reset == ErrorCode.REFUSED_STREAM
     assert far.conn.open_streams == 1
+
+
+def test_header_lists_of_half_a_megabyte_to_h2() -> None:
+    """Details of an error, in the trailers of an answer and in CONTINUATION."""
+    near, far = Theirs(Role.CLIENT), Ours(Role.SERVER)
+    near.conn.update_settings({h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 20})
+    near.conn.send_headers(1, REQUEST, end_stream=True)
+    settle(near, far)
+    details = [(b"grpc-status", b"2"), (b"grpc-status-details-bin", b"QUJD" * 150_000)]
+    far.conn.send_headers(1, ANSWER)
+    far.conn.send_headers(1, details, end_stream=True)
+    settle(near, far)
+    assert near.streams[1] == Received([ANSWER, details], bytearray(), True)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_ping_and_goaway_with_h2(role: Role) -> None:
+    """What is open goes on to its end after either side has said that it takes no more."""
+    ours, theirs = Ours(role), Theirs(Role.CLIENT if role is Role.SERVER else Role.SERVER)
+    settle(ours, theirs)
+    client, server = (theirs, ours) if role is Role.SERVER else (ours, theirs)
+    if isinstance(client, Ours):
+        client.conn.open_stream(REQUEST)
+    else:
+        client.conn.send_headers(1, REQUEST)
+    settle(client, server)
+    ours.conn.ping(b"abcdefgh")
+    theirs.take(ours.give())
+    assert ours.conn.receive(theirs.give()) == [PingAcknowledged(b"abcdefgh")]
+    ours.conn.close()
+    events = theirs.conn.receive_data(ours.give())
+    assert [(type(event), event.error_code) for event in events] == [(h2.events.ConnectionTerminated, 0)]
+    # h2 says no more on a connection that has been left, so only what is on its way is seen here.
+    theirs.conn.close_connection(ErrorCode.ENHANCE_YOUR_CALM, b"too_many_pings", last_stream_id=1)
+    assert ours.conn.receive(theirs.give()) == [GoAwayReceived(1, ErrorCode.ENHANCE_YOUR_CALM, b"too_many_pings")]
+    assert ours.conn.open_streams == 1
+
+
+@given(st.lists(st.integers(0, 200_000), min_size=1, max_size=30), st.integers(0, 1 << 32))
+@settings(deadline=None, max_examples=30)
+def test_h2_and_we_share_the_windows_of_many_streams(sizes: list[int], seed: int) -> None:
+    """Both ways at once, in parts that chance chooses: each stream arrives whole, whoever waits for room."""
+    rng = random.Random(seed)  # noqa: S311
+    near, far = Theirs(Role.CLIENT), Ours(Role.SERVER, 70_000)
+    up: dict[int, bytearray] = {}
+    for number, size in enumerate(sizes):
+        near.conn.send_headers(1 + 2 * number, REQUEST)
+        up[1 + 2 * number] = bytearray(rng.randbytes(size) + b"x")
+    settle(near, far)
+    questions = {stream_id: bytes(content) for stream_id, content in up.items()}
+    down = {stream_id: bytearray(content[::-1]) for stream_id, content in questions.items()}
+    for stream_id in down:
+        far.conn.send_headers(stream_id, ANSWER)
+    for _turn in range(10_000):
+        for stream_id in rng.sample(sorted(up), len(up)):
+            near.send_all(stream_id, up[stream_id], True)
+            send_all(far.conn, stream_id, down[stream_id], True)
+            if rng.random() < 0.3:
+                settle(near, far)
+        settle(near, far)
+        if not any(up.values()) and not any(down.values()):
+            break
+    for stream_id, content in questions.items():
+        assert far.streams[stream_id] == Received([REQUEST], bytearray(content), True)
+        assert near.streams[stream_id] == Received([ANSWER], bytearray(content[::-1]), True)
+    assert far.conn.open_streams == 0
+    assert near.conn.outbound_flow_control_window == far.conn._receive_window
 
 
 @dataclass
