@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from conftest import Bench
 
 CLASSIC, CONTAINERD = "classic", "containerd"
+OWN_PIDS = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""In a pid namespace of its own a module cannot prove whose the engine's pids are, and takes an exec."""
 LARGE = 300_000
 """Bytes of a layer that one sees when it moves; all else in a tar is less than SMALL."""
 SMALL = 64_000
@@ -192,10 +194,11 @@ def test_only_what_is_missing_moves(loading: Loading) -> None:
 
 
 def test_what_is_loaded_runs(loading: Loading, root_archive: Path) -> None:
-    """A container of an image of which only a layer was sent has the files of all of them."""
+    """A container of an image of which only a layer was sent has the files of all of them, through an exec as well."""
     shutil.copy(root_archive, loading.context / "root.tar")
     name = loading.name()
-    for word in (b"one", b"two"):
+    for word, prefix in ((b"one", ()), (b"two", OWN_PIDS)):
+        loading.bench.prefix = prefix
         loading.write("ADD root.tar /\nCOPY word /word\n", word=word)
         loaded = loading.module(name)
         assert loading.bench.docker("run", "--rm", name, "cat", "/word") == word.decode()
@@ -278,6 +281,29 @@ def test_another_compression(loading: Loading) -> None:
     assert loading.load(name, **zstd) == Loaded("unchanged")
     assert loading.layers(name) == 3
     assert loading.no_throw_away_names()
+
+
+@pytest.mark.parametrize("loading", [CONTAINERD], indirect=True)
+def test_an_image_that_is_not_whole(loading: Loading) -> None:
+    """What somebody else loaded without its layers bears the name and is no image: it is found out and made whole."""
+    name, whole, part = loading.name(), loading.bench.directory / "whole.tar", loading.bench.directory / "part.tar"
+    loading.write(THREE, a=large(1), b=large(2), c=large(3))
+    loading.load(name)
+    zstd = {"compression": "zstd", "force-compression": "true", "oci-mediatypes": "true"}
+    attrs = "".join(f",{key}={value}" for key, value in zstd.items())
+    output = f"type=oci,dest={whole},name={name}{attrs}"
+    command = ("build", "--builder", loading.bench.name, "--provenance=false", "-o", output, str(loading.context))
+    loading.bench.buildx(*command)
+    with tarfile.open(whole) as source, tarfile.open(part, "w") as target:
+        for member in source:
+            if member.size < LARGE:
+                target.addfile(member, source.extractfile(member))
+    assert "Loaded image" in loading.bench.docker("load", "-i", str(part)), "the engine calls it a success"
+
+    assert loading.load(name, **zstd).way == "all"
+
+    assert loading.layers(name) == 3
+    assert loading.load(name, **zstd) == Loaded("unchanged")
 
 
 def test_attestations(loading: Loading) -> None:
