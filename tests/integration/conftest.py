@@ -288,7 +288,7 @@ class Driven:
         from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.contexts import Target
         from ansible_collections.buildfleet.buildx.plugins.module_utils._identifiers import new_ref
 
-        with Engine(Target("test", self.docker_host)) as engine:
+        with Engine(Target(self.docker_host)) as engine:
             dialer = connect.container_dialer(engine, self.bench.inspect())
             try:
                 with Client(dialer) as client:

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Optional
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.blobs import Blobs
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.oci_layout import Layout
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import streamed
-from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_file import FileReceiver
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_file import FileReceiver, archived_identity
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_tree import TreeReceiver
 
 from .exports import Export
-from .image_archive import same_image
 from .outputs import LOCAL, NAMED, Output
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Archive(Export):
 
     def __init__(self, output: Output, attrs: Mapping[str, str]) -> None:
         super().__init__(output.type, attrs)
-        self._file = FileReceiver(output.dest, same_image if output.type in NAMED else None)
+        self._file = FileReceiver(output.dest, archived_identity if output.type in NAMED else None)
 
     def receiver(self, client: Client) -> CallFactory:
         del client
@@ -74,8 +73,7 @@ class LayoutDirectory(Export):
     def finish(self, response: Mapping[str, str]) -> Optional[bool]:
         descriptor = json.loads(base64.b64decode(response["containerimage.descriptor"]))
         names = [name for name in response.get("image.name", "").split(",") if name]
-        changed = self._layout.publish(descriptor, names=names)
-        return changed or bool(self._blobs.written)
+        return self._layout.publish(descriptor, names=names)
 
     def close(self) -> None:
         self._blobs.close()

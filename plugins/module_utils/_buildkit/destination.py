@@ -25,7 +25,7 @@ from .service import CallStatus, Code
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 100
 """Levels whose directories stay open; deeper ones are opened anew from there. A process may have 1024 files."""
 _LONGEST_READ = 1 << 20
@@ -172,7 +172,7 @@ def make_directories(path: str, mode: int) -> None:
         os.mkdir(path, mode)
     except FileExistsError:
         if not os.path.isdir(path):
-            raise
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
     except FileNotFoundError:
         parent = os.path.dirname(path)
         if parent in ("", path):

@@ -19,7 +19,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 from urllib.parse import quote
 
@@ -34,7 +34,25 @@ LOCK_SECONDS = 10.0
 JSON_MAX = 16 << 20
 """Bytes of an index or a manifest; the daemon has the same limit for what it reads."""
 _DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
+_INDEXES = (".index.v1+json", ".list.v2+json")
+_ATTESTATION = "vnd.docker.reference.type"
 _DESCRIPTOR = ("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType")  # Go's order
+
+
+def identity(index: Mapping[str, Any], read: Callable[[str], Mapping[str, Any]]) -> frozenset[tuple[Any, ...]]:
+    """What an index means, whenever it was made: the image of each platform under each name.
+
+    Attestations are left out: they say when and how an image was built, and are others after each build.
+    read: path of a manifest's blob → its JSON. Raises what it raises.
+    """
+    found: set[tuple[Any, ...]] = set()
+    for entry in index.get("manifests") or ():
+        digests, path = [entry.get("digest")], blob_path(str(entry.get("digest")))
+        if path is not None and str(entry.get("mediaType")).endswith(_INDEXES):
+            inner = read(path).get("manifests") or ()
+            digests = [item.get("digest") for item in inner if _ATTESTATION not in (item.get("annotations") or {})]
+        found.update((*_key(entry), digest) for digest in digests)
+    return frozenset(found)
 
 
 def store_name(directory: str) -> str:
@@ -42,7 +60,7 @@ def store_name(directory: str) -> str:
 
     The daemon puts the name in a header, which takes printable ASCII only.
     """
-    return quote(directory, safe="/ !#$&'()*+,;=:@[]~")
+    return quote(directory, safe="/ !#$&'()*+,;=:@[]~", errors="surrogateescape")
 
 
 def blob_path(digest: str) -> Optional[str]:
@@ -73,7 +91,7 @@ class Layout:
     def publish(self, descriptor: Mapping[str, Any], *, names: Sequence[str] = (), tag: str = "latest") -> bool:
         """Enter a manifest that was written, for an image under each of its names, else under the tag.
 
-        Whether what the index has under one of these is another manifest than before. Raises ConfigError when the
+        Whether the index has another image than before under one of these, see `identity`. Raises ConfigError when the
         index is none, BuildxError when it is locked for too long or cannot be written.
         """
         wanted = [_named(descriptor, name, _tag_of(name)) for name in names] or [_named(descriptor, None, tag)]
@@ -81,7 +99,9 @@ class Layout:
             make_directories(self.directory, 0o755)
             with self._locked():
                 index = self._index()
-                changed = _enter(index, wanted)
+                before = self._identity(index, wanted)
+                _enter(index, wanted)
+                changed = self._identity(index, wanted) != before
                 self._write(LAYOUT, {"imageLayoutVersion": "1.0.0"})
                 self._write(INDEX, index)
         except OSError as exc:
@@ -124,14 +144,21 @@ class Layout:
             if path is None or path in found:
                 continue
             found.add(path)
-            if str(descriptor.get("mediaType")).endswith(
-                (".index.v1+json", ".list.v2+json", ".manifest.v1+json", ".manifest.v2+json")
-            ):
+            if str(descriptor.get("mediaType")).endswith((*_INDEXES, ".manifest.v1+json", ".manifest.v2+json")):
                 with contextlib.suppress(FileNotFoundError):
                     manifest = self._read(path)
                     waiting += [*(manifest.get("manifests") or ()), *(manifest.get("layers") or ())]
                     waiting += [manifest[key] for key in ("config", "subject") if manifest.get(key)]
         return found
+
+    def _identity(self, index: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]]) -> Optional[frozenset[Any]]:
+        """Of those entries that have the names of `wanted`; None when a manifest is not there or is none."""
+        keys = {_key(entry) for entry in wanted}
+        entries = [entry for entry in index.get("manifests") or () if _key(entry) in keys]
+        try:
+            return identity({"manifests": entries}, self._read)
+        except (OSError, ConfigError):
+            return None
 
     def _index(self) -> dict[str, Any]:
         deadline = time.monotonic() + 1.0
@@ -209,16 +236,12 @@ def _named(descriptor: Mapping[str, Any], name: Optional[str], tag: str) -> dict
     return {key: entry[key] for key in order}
 
 
-def _enter(index: dict[str, Any], wanted: Sequence[Mapping[str, Any]]) -> bool:
-    """Put entries into an index in place of those with the same name; whether one has another digest."""
+def _enter(index: dict[str, Any], wanted: Sequence[Mapping[str, Any]]) -> None:
+    """Put entries into an index in place of those with the same name."""
     index.setdefault("schemaVersion", 2)
     index.setdefault("mediaType", INDEX_TYPE)
-    changed = False
     for entry in wanted:
-        before = [item for item in index.get("manifests") or () if _key(item) == _key(entry)]
         index["manifests"] = [item for item in index.get("manifests") or () if _key(item) != _key(entry)] + [entry]
-        changed = changed or [item.get("digest") for item in before] != [entry.get("digest")]
-    return changed
 
 
 def _key(entry: Mapping[str, Any]) -> tuple[Any, Any]:

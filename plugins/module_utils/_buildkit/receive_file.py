@@ -10,15 +10,35 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
-from collections.abc import Callable
-from typing import Optional
+from collections.abc import Callable, Mapping
+from typing import Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
 from .destination import Temporaries, make_directories, unwritable
 from .replacement import Replacement
-from .service import CallStatus, Metadata
+from .service import Metadata
+
+
+def archived_identity(path: str) -> Optional[object]:
+    """What the archive of an OCI layout means (oci_layout.identity): its bytes say when it was made. None: is none."""
+    import json
+    import tarfile
+
+    from .oci_layout import INDEX, JSON_MAX, identity
+
+    def read(name: str) -> Mapping[str, Any]:
+        file = archive.extractfile(name)
+        found = json.loads(file.read(JSON_MAX)) if file else None
+        if not isinstance(found, dict):
+            raise ValueError(f"no JSON object in {name}")
+        return found
+
+    try:
+        with tarfile.open(path, "r:") as archive:
+            return identity(read(INDEX), read)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, tarfile.TarError):
+        return None
 
 
 class FileReceiver:
@@ -31,13 +51,14 @@ class FileReceiver:
     changed: whether there was no such file, or one with other content. size: bytes received.
     """
 
-    def __init__(self, path: str, equal: Optional[Callable[[int, int], bool]] = None) -> None:
-        """path: absolute; a link to a file means that file. Raises ConfigError when no file can be there.
+    def __init__(self, path: str, meaning: Optional[Callable[[str], Optional[object]]] = None) -> None:
+        """path: absolute; a link to a file means that file.
 
-        equal: whether two files (descriptors of the old and the new one) mean the same though their bytes differ.
+        meaning: path of a file → what it means apart from its bytes, None: nothing. A file that means the same as
+        before is written, but is no change. Raises ConfigError when no file can be there.
         """
         self.path = path
-        self.equal = equal
+        self.meaning = meaning
         self.changed = False
         self.size = 0
         self.real = os.path.realpath(path)
@@ -52,19 +73,12 @@ class FileReceiver:
 
 
 class ReceivedFile:
-    """One result on its way, a receive.Sink. It writes in the session's thread: a message costs less than a turn.
-
-    A comparison by meaning reads both files once more, in a thread.
-    """
+    """One result on its way, a receive.Sink. It writes in the session's thread: a message costs less than a turn."""
 
     def __init__(self, receiver: FileReceiver, wake: Callable[[], None]) -> None:
         self._receiver = receiver
         self._wake = wake
         self._over = False
-        self._failure: Optional[CallStatus] = None
-        self._gone = False
-        self._ending = threading.Lock()
-        self._comparing: Optional[threading.Thread] = None
         self._mode = 0o600
         self._aside: Optional[Replacement] = None
         try:
@@ -84,43 +98,21 @@ class ReceivedFile:
         return 0
 
     def end(self) -> None:
-        if self._aside is None:
-            return
-        self._aside.end()
-        if self._receiver.equal is None or self._aside.same or not self._aside.comparable:
-            self._finish(self._aside)
-            return
-        arguments = (self._aside, self._receiver.equal)
-        self._comparing = threading.Thread(target=self._compare, args=arguments, name="compare", daemon=True)
-        self._comparing.start()
-
-    def outcome(self) -> bool:
-        if self._failure is not None:
-            raise self._failure
-        return self._over
-
-    def _compare(self, aside: Replacement, equal: Callable[[int, int], bool]) -> None:
-        aside.judge(equal)
-        with self._ending:
-            if self._gone:
-                aside.discard()
-            else:
-                self._finish(aside)
-
-    def _finish(self, aside: Replacement) -> None:
-        try:
-            self._place(aside)
-        except OSError as exc:
-            self._failure = unwritable(self._receiver.path, exc)
+        if self._aside is not None:
+            try:
+                self._place(self._aside)
+            except OSError as exc:
+                raise unwritable(self._receiver.path, exc) from None
         self._over = True
         self._wake()
 
+    def outcome(self) -> bool:
+        return self._over
+
     def abort(self) -> None:
-        with self._ending:
-            self._gone = True
-            # What is being compared is in use; who compares it then throws it away.
-            if self._aside is not None and not (self._comparing and self._comparing.is_alive()):
-                self._aside.discard()
+        if self._aside is not None:
+            self._aside.discard()
+            self._aside = None
 
     def _open(self) -> None:
         directory, name = os.path.split(os.fsencode(self._receiver.real))
@@ -134,6 +126,7 @@ class ReceivedFile:
             os.close(opened)
 
     def _place(self, aside: Replacement) -> None:
+        aside.end()
         if aside.same:
             aside.discard()
             return
@@ -141,8 +134,13 @@ class ReceivedFile:
             self._inherit(aside, aside.old)
         else:
             os.fchmod(aside.file, self._mode)
+        meaning = self._meaning()
         aside.place()
-        self._receiver.changed = True
+        self._receiver.changed = meaning is None or meaning != self._meaning()
+
+    def _meaning(self) -> Optional[object]:
+        meaning = self._receiver.meaning
+        return meaning(self._receiver.real) if meaning is not None else None
 
     @staticmethod
     def _inherit(aside: Replacement, old: os.stat_result) -> None:

@@ -13,6 +13,7 @@ removal of what is no part of the result, and the times of directories come last
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections import deque
@@ -59,17 +60,7 @@ class TreeReceiver(Tally):
             _refuse_deletion(destination, protected)
 
     def __call__(self, metadata: Metadata) -> Call:
-        if self.delete and "1" not in metadata.get(MULTI_PLATFORM, ()):
-            raise CallStatus(
-                Code.FAILED_PRECONDITION,
-                "mode=delete of a local output needs a daemon that sends all platforms at once: v0.31 or newer",
-            )
-        try:
-            make_directories(self.destination, 0o700)
-            root = os.open(self.destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as exc:
-            raise unwritable(self.destination, exc) from None
-        return ReceivedTree(self, root)
+        return ReceivedTree(self, metadata)
 
 
 def _refuse_deletion(destination: str, protected: Sequence[str]) -> None:
@@ -100,14 +91,16 @@ def decode_packet(message: bytes) -> tuple[int, int, Optional[bytes]]:
 
 
 class ReceivedTree(Call):
-    """One transfer."""
+    """One transfer.
 
-    def __init__(self, receiver: TreeReceiver, root: int) -> None:
-        """root: descriptor of the destination, which becomes the call's."""
+    What goes wrong is told in a packet: the sender, who is busy sending, would only learn of a status that the stream
+    is over, and say "EOF". Then it is for him to end; whatever else he sends is let go by.
+    """
+
+    def __init__(self, receiver: TreeReceiver, metadata: Metadata) -> None:
         self._receiver = receiver
-        self._root = root
+        self._root = -1
         self._temporaries = Temporaries()
-        self._landing = Landing(root, receiver, self._temporaries)
         self._order = Order()
         self._at = b""  # what is worked on
         self._count = 0
@@ -120,42 +113,54 @@ class ReceivedTree(Call):
         self._directories: list[tuple[bytes, int]] = []
         self._surplus: list[bytes] = []
         self._ending: Optional[Iterator[int]] = None
+        self._failure: Optional[CallStatus] = None
+        self._last_words: list[bytes] = []
+        with self._guarded():
+            self._open(metadata)
+
+    def _open(self, metadata: Metadata) -> None:
+        if self._receiver.delete and "1" not in metadata.get(MULTI_PLATFORM, ()):
+            raise CallStatus(
+                Code.FAILED_PRECONDITION,
+                "mode=delete of a local output needs a daemon that sends all platforms at once: v0.31 or newer",
+            )
+        make_directories(self._receiver.destination, 0o700)
+        self._root = os.open(self._receiver.destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._landing = Landing(self._root, self._receiver, self._temporaries)
 
     def receive(self, message: bytes) -> None:
+        if self._failure is None:
+            with self._guarded():
+                self._packet(message)
+
+    def _packet(self, message: bytes) -> None:
         kind, number, payload = decode_packet(message)
-        try:
-            if kind == _DATA:
-                self._take(number, payload or b"")
-            elif kind == _STAT and not self._listed:
-                self._list(payload)
-            elif kind == _FIN and self._complete:
-                self.finished = True
-            elif kind == _ERR:
-                raise CallStatus(Code.UNKNOWN, "error from sender: " + shown(payload or b""))
-            else:
-                raise refused(f"a packet of type {kind} out of turn")
-        except OSError as exc:
-            raise self._unwritable(exc) from None
+        if kind == _DATA:
+            self._take(number, payload or b"")
+        elif kind == _STAT and not self._listed:
+            self._list(payload)
+        elif kind == _FIN and self._complete:
+            self.finished = True
+        elif kind == _ERR:
+            raise CallStatus(Code.UNKNOWN, "error from sender: " + shown(payload or b""))
+        else:
+            raise refused(f"a packet of type {kind} out of turn")
 
     def half_close(self) -> None:
         if not self.finished:
-            raise CallStatus(Code.ABORTED, "the daemon ended the transfer before it was complete")
+            raise self._failure or CallStatus(Code.ABORTED, "the daemon ended the transfer before it was complete")
 
     def produce(self, budget: int) -> list[bytes]:
         out: list[bytes] = []
-        while self._waiting and len(self._asked) < OUTSTANDING and len(out) << 4 < budget:
-            number, encoded = self._waiting.popleft()
-            self._waiting_bytes -= len(encoded)
-            self._asked[number] = IncomingFile(decode_entry(encoded))
-            out.append(b"\x08\x01\x18" + varint(number))
-        if self._listed and not self._asked and not self._waiting and not self._complete:
-            try:
-                self._complete = self._end_slice()
-            except OSError as exc:
-                raise self._unwritable(exc) from None
-            out += [_FIN_PACKET] if self._complete else []
-            self.wake()
-        return out
+        if self._failure is None:
+            with self._guarded():
+                self._request(out, budget)
+                if self._listed and not self._asked and not self._waiting and not self._complete:
+                    self._complete = self._end_slice()
+                    out += [_FIN_PACKET] if self._complete else []
+                    self.wake()
+        last, self._last_words = self._last_words, []
+        return out + last
 
     def cancel(self) -> None:
         for incoming in self._asked.values():
@@ -168,6 +173,31 @@ class ReceivedTree(Call):
             self._landing.close()
             os.close(self._root)
             self._root = -1
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            path = os.path.join(self._receiver.destination, shown(self._at)) if self._at else self._receiver.destination
+            self._fail(unwritable(path, exc))
+        except CallStatus as status:
+            self._fail(status)
+
+    def _fail(self, status: CallStatus) -> None:
+        self._failure = status
+        self._last_words = [
+            fsutil.Packet(type=_ERR, data=status.message.encode("utf-8", "replace")).SerializeToString()
+        ]
+        self.cancel()
+        self.wake()
+
+    def _request(self, out: list[bytes], budget: int) -> None:
+        while self._waiting and len(self._asked) < OUTSTANDING and len(out) << 4 < budget:
+            number, encoded = self._waiting.popleft()
+            self._waiting_bytes -= len(encoded)
+            self._asked[number] = IncomingFile(decode_entry(encoded))
+            out.append(b"\x08\x01\x18" + varint(number))
 
     def _list(self, encoded: Optional[bytes]) -> None:
         if encoded is None:
@@ -242,6 +272,3 @@ class ReceivedTree(Call):
         entry = decode_entry(encoded)
         self._at = entry.path
         return entry
-
-    def _unwritable(self, exc: OSError) -> CallStatus:
-        return unwritable(os.path.join(self._receiver.destination, shown(self._at)), exc)

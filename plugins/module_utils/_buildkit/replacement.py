@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable
 from typing import Optional
 
 from .destination import continues_with, create, look, open_file, replace, write_all
@@ -51,15 +50,6 @@ class Replacement:
     def end(self) -> None:
         """All is written: a shorter file is not the same."""
         self.same = self.same and self.old is not None and self.old.st_size == self._written
-
-    @property
-    def comparable(self) -> bool:
-        """Whether there is an old file that can be read."""
-        return self._old >= 0
-
-    def judge(self, equal: Callable[[int, int], bool]) -> None:
-        """Let somebody who knows what the bytes mean compare both files: (old, new) descriptors, at any offset."""
-        self.same = self.same or (self.comparable and equal(self._old, self.file))
 
     def place(self) -> None:
         """Give the file its name. What is there must not be a directory."""

@@ -22,7 +22,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit import
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.listing import decode_entry
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.messages import fsutil
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_tree import TreeReceiver
-from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import Call, CallStatus
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import Call, CallStatus, Code
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.walk import go_mode
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError, ConfigError
 
@@ -65,6 +65,20 @@ def data(number: int, content: bytes) -> bytes:
     return bytes(fsutil.Packet(type=2, ID=number, data=content).SerializeToString())
 
 
+def feed(call: Call, *packets: bytes) -> None:
+    """Send packets; raises what the receiver answers when it gives up."""
+    for packet in packets:
+        call.receive(packet)
+    given_up(call.produce(1 << 16))
+
+
+def given_up(messages: list[bytes]) -> None:
+    for message in messages:
+        packet = fsutil.Packet.FromString(message)
+        if packet.type == 4:
+            raise CallStatus(Code.UNKNOWN, packet.data.decode())
+
+
 class Sender:
     """The daemon's side, in the order in which it may do things; `chunk` bytes of each requested file in turn."""
 
@@ -105,7 +119,9 @@ class Sender:
 
     def _answers(self) -> None:
         while True:
-            packets = [fsutil.Packet.FromString(message) for message in self.call.produce(1 << 16)]
+            messages = self.call.produce(1 << 16)
+            given_up(messages)
+            packets = [fsutil.Packet.FromString(message) for message in messages]
             for packet in packets:
                 if packet.type == 3:
                     self.finished = True
@@ -250,8 +266,8 @@ LARGE = bytes(range(256)) * 2000
 def test_what_differs_is_told_and_replaced(tmp_path: Path, items: list[Item]) -> None:
     (tmp_path / "dir" / "sub").mkdir(parents=True)
     (tmp_path / "dir" / "sub" / "file").write_text("x")
-    os.chmod(tmp_path / "dir", 0o755)
-    os.chmod(tmp_path / "dir" / "sub", 0o500)
+    (tmp_path / "dir").chmod(0o755)
+    (tmp_path / "dir" / "sub").chmod(0o500)
     received(tmp_path, file(b"f", b"one"), link(b"l", b"f"), file(b"large", LARGE))
     receiver = received(tmp_path, *items)
     assert receiver.changed == 1
@@ -314,8 +330,8 @@ def test_nothing_is_removed_before_everything_has_come(tmp_path: Path) -> None:
 
 
 def test_deletion_needs_a_daemon_that_can_do_it(tmp_path: Path) -> None:
-    with pytest.raises(CallStatus, match="v0.31 or newer"):
-        TreeReceiver(str(tmp_path), delete=True)({})
+    with pytest.raises(CallStatus, match=r"v0.31 or newer"):
+        feed(TreeReceiver(str(tmp_path), delete=True)({}))
 
 
 def test_what_must_not_be_deleted(tmp_path: Path) -> None:
@@ -331,10 +347,10 @@ def test_what_must_not_be_deleted(tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_the_destination(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
-    with pytest.raises(ConfigError, match="destination directory .*/f is a file"):
+    with pytest.raises(ConfigError, match=r"destination directory .*/f is a file"):
         TreeReceiver(str(tmp_path / "f"))
-    with pytest.raises(CallStatus, match="cannot write .*/f/below: something on the way is no directory"):
-        TreeReceiver(str(tmp_path / "f" / "below"))({})
+    with pytest.raises(CallStatus, match=r"cannot write .*/f/below: something on the way is no directory"):
+        feed(TreeReceiver(str(tmp_path / "f" / "below"))({}))
 
 
 def test_platforms_that_come_at_once_share_a_destination(tmp_path: Path) -> None:
@@ -376,7 +392,7 @@ def test_a_file_larger_than_the_process_may_write(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         for content in (b"x" * 110_000, b"x" * 500_000):
-            with pytest.raises(CallStatus, match="cannot write .*/sub/f: File too large"):
+            with pytest.raises(CallStatus, match=r"cannot write .*/sub/f: File too large"):
                 received(tmp_path, folder(b"sub"), file(b"sub/f", content))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -398,7 +414,7 @@ def test_paths_that_are_none(fence: Fence, path: bytes, make: Callable[[bytes], 
     for item in before:
         call.receive(item.packet)
     with pytest.raises(CallStatus, match="the daemon sent"):
-        call.receive(make(path).packet)
+        feed(call, make(path).packet)
     call.cancel()
     fence.check()
 
@@ -427,8 +443,7 @@ def test_paths_that_are_none(fence: Fence, path: bytes, make: Callable[[bytes], 
 def test_entries_that_cannot_be(fence: Fence, items: list[Item]) -> None:
     call = fence.receiver({})
     with pytest.raises(CallStatus, match="the daemon sent"):
-        for item in items:
-            call.receive(item.packet)
+        feed(call, *(item.packet for item in items))
     call.cancel()
     fence.check()
 
@@ -438,7 +453,7 @@ def test_types_that_are_none(fence: Fence, bits: int) -> None:
     item = file(b"a")
     item.stat.mode = bits
     with pytest.raises(CallStatus, match="of no type"):
-        fence.receiver({}).receive(item.packet)
+        feed(fence.receiver({}), item.packet)
 
 
 @pytest.mark.parametrize(
@@ -459,8 +474,7 @@ def test_types_that_are_none(fence: Fence, bits: int) -> None:
 def test_packets_out_of_turn(fence: Fence, packets: list[bytes], words: str) -> None:
     call = fence.receiver({})
     with pytest.raises(CallStatus, match=words):
-        for packet in packets:
-            call.receive(packet)
+        feed(call, *packets)
     call.cancel()
     fence.check()
 
@@ -483,11 +497,28 @@ def test_more_or_less_than_announced(fence: Fence, size: int, parts: list[bytes]
     call.receive(file(b"f", size=size).packet)
     call.produce(1 << 16)
     with pytest.raises(CallStatus, match=words):
-        for part in parts:
-            call.receive(data(0, part))
+        feed(call, *(data(0, part) for part in parts))
     call.cancel()
     fence.check()
     assert look(fence.root).keys() <= {b"f"}, "nothing is left aside"
+
+
+def test_after_a_failure_the_sender_has_the_last_word(fence: Fence) -> None:
+    """It learns why from a packet, while it goes on to send; then it ends the call."""
+    woken = []
+    call = fence.receiver({})
+    call.wake = lambda: woken.append(1)
+    call.receive(file(b"..").packet)
+    assert woken
+    call.receive(file(b"f", b"x").packet)
+    [message] = call.produce(1 << 16)
+    assert fsutil.Packet.FromString(message).type == 4
+    for packet in (file(b"g").packet, b"", data(0, b"x"), b"\xff", FIN):
+        call.receive(packet)
+        assert (call.produce(1 << 16), call.finished) == ([], False)
+    with pytest.raises(CallStatus, match="the daemon sent the path"):
+        call.half_close()
+    assert look(fence.root) == {}
 
 
 def test_a_stream_that_ends_too_early(fence: Fence) -> None:
@@ -501,8 +532,7 @@ def test_a_listing_without_an_end(fence: Fence, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(receive_tree, "LISTING", 10_000)
     call = fence.receiver({})
     with pytest.raises(CallStatus, match="of names before their contents"):
-        for number in range(10_000):
-            call.receive(file(b"%09d" % number, b"x").packet)
+        feed(call, *(file(b"%09d" % number, b"x").packet for number in range(10_000)))
     call.cancel()
 
 
@@ -520,7 +550,8 @@ def test_not_everything_is_asked_for_at_once(fence: Fence) -> None:
     call.cancel()
 
 
-def test_links_that_others_put_there(fence: Fence) -> None:
+@pytest.mark.parametrize(("number", "content"), [(1, LARGE), (3, b"x")], ids=["large", "small"])
+def test_links_that_others_put_there(fence: Fence, number: int, content: bytes) -> None:
     """In the destination before, or while the transfer runs."""
     (fence.root / "a").symlink_to(fence.outside)
     (fence.root / "f").symlink_to(fence.outside / "file")
@@ -536,10 +567,8 @@ def test_links_that_others_put_there(fence: Fence) -> None:
     for name in ("a", "b"):
         (fence.root / name).rename(fence.root / f"{name}-moved")
         (fence.root / name).symlink_to(fence.outside)
-    for number, content in ((1, LARGE), (3, b"x")):
-        with pytest.raises(CallStatus, match="something on the way is no directory, or has become a link"):
-            call.receive(data(number, content))
-            call.receive(data(number, b""))
+    with pytest.raises(CallStatus, match="something on the way is no directory, or has become a link"):
+        feed(call, data(number, content), data(number, b""))
     call.cancel()
     fence.check()
 
