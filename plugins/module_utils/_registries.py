@@ -72,9 +72,11 @@ def settings_of(table: Mapping[str, Any], files: Mapping[str, bytes]) -> Setting
     """
 
     def content(path: object) -> str:
-        return files.get(str(path)[len(CONFIG_DIRECTORY) + 1 :], b"").decode("utf-8", "replace")
+        return known.get(str(path), b"").decode("utf-8", "replace")
 
-    pairs = [(content(pair.get("cert")), content(pair.get("key"))) for pair in _list(table.get("keypair"))]
+    known = {f"{CONFIG_DIRECTORY}/{name}": data for name, data in files.items()}
+    tables = [pair for pair in _list(table.get("keypair")) if isinstance(pair, Mapping)]
+    pairs = [(content(pair.get("cert")), content(pair.get("key"))) for pair in tables]
     return Settings(
         http=table["http"] if isinstance(table.get("http"), bool) else None,
         insecure=table.get("insecure") is True,

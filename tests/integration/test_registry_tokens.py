@@ -94,7 +94,7 @@ def test_push_and_pull(there: Bench, context: Callable[..., Path], tokens: Token
 
 
 def test_one_token_for_equal_credentials(there: Bench, context: Callable[..., Path], tokens: TokenRegistry) -> None:
-    """The daemon takes the token of an earlier session, the CLI's even, when the proof holds that both know the same."""
+    """The daemon takes the token of an earlier session, the CLI's even, once both have proven to know the same."""
     name = f"{tokens.host}/{there.image()}"
     there.build(context("FROM scratch\nADD root.tar /\n"), name=name, push=True)
     tokens.asked()

@@ -6,8 +6,8 @@
 
     token_server.py DIRECTORY INSIDE
 
-Writes `config.yml` for docker-registry, which sees DIRECTORY as INSIDE, prints the registry's port, and serves tokens to
-lab:right until it is ended. Each request becomes a line of `requests`: who asked, how, and what came of it.
+Writes `config.yml` for docker-registry, which sees DIRECTORY as INSIDE, prints the registry's port, and serves tokens
+to lab:right until it is ended. Each request becomes a line of `requests`: who asked, how, and what came of it.
 """
 
 from __future__ import annotations
@@ -56,8 +56,13 @@ class Signer:
         chain = [base64.b64encode(self.certificate.public_bytes(serialization.Encoding.DER)).decode()]
         access = [dict(zip(("type", "name", "actions"), scope.split(":"))) for scope in scopes]
         claims = {
-            **{"iss": ISSUER, "sub": LOGIN[0], "aud": service, "jti": str(time.monotonic_ns())},
-            **{"iat": now, "nbf": now - 60, "exp": now + 300},
+            "iss": ISSUER,
+            "sub": LOGIN[0],
+            "aud": service,
+            "jti": str(time.monotonic_ns()),
+            "iat": now,
+            "nbf": now - 60,
+            "exp": now + 300,
             "access": [{**item, "actions": item["actions"].split(",")} for item in access],
         }
         signed = f"{_part({'typ': 'JWT', 'alg': 'ES256', 'x5c': chain})}.{_part(claims)}"

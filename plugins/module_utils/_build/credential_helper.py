@@ -72,7 +72,7 @@ def _run(program: str, key: str, where: str, seconds: float) -> tuple[int, bytes
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise ConfigError(
-                f"error getting credentials for {key}: {program} did not answer within {seconds:g} s",
+                f"error getting credentials for {key}: {program} did not answer within {seconds:.3g} s",
                 hint=_hint(program, key, where),
             ) from None
     return process.returncode, out

@@ -81,10 +81,10 @@ class Web:
         Raises RegistryError when there is no answer.
         """
         for _hop in range(MOST_REDIRECTS):
-            answer = self._send(urllib.request.Request(url, headers=dict(headers)), deadline)  # noqa: S310
+            answer = self._send(url, deadline, headers=headers)
             if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
                 return answer
-            before, url = url, urllib.parse.urljoin(url, answer.headers["location"])
+            before, url = url, _joined(url, answer.headers["location"])
             if _origin(url) != _origin(before):
                 headers = {key: value for key, value in headers.items() if key.lower() != "authorization"}
             if _origin(before)[0] == "https" and _origin(url)[0] != "https":
@@ -93,14 +93,14 @@ class Web:
 
     def post(self, url: str, form: Mapping[str, str], deadline: Deadline) -> Answer:
         """Send a form. Raises RegistryError when there is no answer."""
-        body = urllib.parse.urlencode(form).encode()
-        return self._send(urllib.request.Request(url, data=body, method="POST"), deadline)  # noqa: S310
+        return self._send(url, deadline, urllib.parse.urlencode(form).encode())
 
-    def _send(self, request: urllib.request.Request, deadline: Deadline) -> Answer:
-        request.add_header("User-Agent", "buildfleet-buildx")
-        place = _place(request.full_url)
-        if request.type not in ("http", "https") or not request.host:
-            raise RegistryError(f"{place} is no address of HTTP")
+    def _send(
+        self, url: str, deadline: Deadline, body: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None
+    ) -> Answer:
+        _origin(url)
+        place = _place(url)
+        request = urllib.request.Request(url, body, {"User-Agent": "buildfleet-buildx", **(headers or {})})  # noqa: S310
         try:
             response = self._opener.open(request, timeout=max(0.1, deadline.within(SILENCE_SECONDS)))
             with response:
@@ -134,9 +134,22 @@ def _unanswered(place: str, reason: object) -> RegistryError:
     return RegistryError(f"{place} does not answer: {reason}")
 
 
-def _origin(url: str) -> tuple[str, Optional[str], Optional[int]]:
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
+def _joined(url: str, location: str) -> str:
+    try:
+        return urllib.parse.urljoin(url, location)
+    except ValueError as exc:
+        raise RegistryError(f"{_place(url)} redirects to what is no address") from exc
+
+
+def _origin(url: str) -> tuple[str, str, Optional[int]]:
+    """Raises RegistryError for what is no plain URL of HTTP(S); somebody else wrote it."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc:
+            return parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        pass
+    raise RegistryError("a registry or its token server gave an address that is none of HTTP")
 
 
 def _place(url: str) -> str:
