@@ -38,7 +38,7 @@ BUILDKIT_IMAGE = f"moby/buildkit:{TESTED_VERSION}" if TESTED_VERSION else ""
 def older_than(minor: int) -> bool:
     """Whether the BuildKit that is tested is one before 0.`minor`."""
     found = re.match(r"v0\.(\d+)\.", TESTED_VERSION)
-    return bool(found) and int(found[1]) < minor
+    return found is not None and int(found[1]) < minor
 
 
 @dataclass
@@ -204,14 +204,18 @@ class Bench:
         return self.docker("exec", container or self.container, "sh", "-c", script)
 
     @staticmethod
-    def runs(*command: str) -> bool:
-        """Whether a process of exactly this command runs: the lab's containers are seen in this machine's /proc."""
-        wanted = "".join(f"{word}\0" for word in command).encode()
+    def processes(*command: str) -> list[int]:
+        """The processes of exactly this command: those of the lab's containers are seen in this machine's /proc."""
+        wanted, found = "".join(f"{word}\0" for word in command).encode(), []
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 if process.read_bytes() == wanted:
-                    return True
-        return False
+                    found.append(int(process.parent.name))
+        return found
+
+    def runs(self, *command: str) -> bool:
+        """Whether there is a process of exactly this command."""
+        return bool(self.processes(*command))
 
     def wait(self, what: str, condition: Callable[[], Any], seconds: float = 30) -> Any:
         """Wait until a condition holds, and return its value."""
@@ -325,6 +329,13 @@ def bench(tmp_path: Path, ansible_config: Path) -> Iterator[Bench]:
     _clean(made)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tested_buildkit() -> None:
+    """The version of $BUILDX_COMPAT_VERSION is there to be pulled."""
+    if TESTED_VERSION:
+        _lab("buildkit", TESTED_VERSION)
+
+
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory, ansible_config: Path) -> Iterator[Bench]:
     """A builder that runs, made once: take `ready`."""
@@ -377,6 +388,28 @@ def there(trusting: Bench, tmp_path: Path) -> Bench:
     """A builder that all tests with registries share, used from where they are, with a login to the private one."""
     trusting.log_in(trusting.environment["BUILDX_LAB_PRIVATE_PASSWORD"])
     return replace(trusting, directory=tmp_path, environment=dict(trusting.environment))
+
+
+class Mortal:
+    """An engine of the lab that tests may kill. It ends with the lab."""
+
+    instance = ("--name", "mortal")
+
+    def __init__(self) -> None:
+        _lab(*self.instance, "up")
+        words = shlex.split(_lab(*self.instance, "env"))
+        self.host = next(word for word in words if word.startswith("DOCKER_HOST=")).partition("=")[2]
+
+    def kill(self) -> None:
+        _lab(*self.instance, "engine", "kill")
+
+    def start(self) -> None:
+        _lab(*self.instance, "engine", "start")
+
+
+@pytest.fixture(scope="session")
+def mortal_engine() -> Mortal:
+    return Mortal()
 
 
 def _lab(*arguments: str) -> str:

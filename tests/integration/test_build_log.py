@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conftest import older_than
+
 if TYPE_CHECKING:
     from conftest import Bench
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     import subprocess
 
-    from conftest import Bench
+    from conftest import Bench, Mortal
 
 BASE = "FROM scratch\nADD root.tar /\n"
 OWN_PIDS = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -118,7 +117,7 @@ def test_module_is_ended(
     way: str,
     number: signal.Signals,
 ) -> None:
-    """A module that is told to end cancels its build and says so; one that is killed cannot, and leaves nothing either."""
+    """A module that is told to end cancels its build and says so; one that is killed leaves nothing either."""
     build = begun(ready, way)
     # unshare does not pass signals on.
     pid = build.pid if way == "direct" else children(build.pid)[0]
@@ -171,19 +170,31 @@ def test_time_is_up(
     assert history(ready)[0] in ("Canceled", "Error"), history(ready)
 
 
-@pytest.fixture
-def own_engine(bench: Bench) -> Iterator[Bench]:
-    """A bench on an engine of its own, which may die."""
-    lab = ("--name", f"e{uuid.uuid4().hex[:6]}")
-    bench.lab(*lab, "up")
+@pytest.mark.parametrize("way", WAYS)
+def test_engine_is_killed(
+    bench: Bench,
+    begun: Callable[..., subprocess.Popen[str]],
+    mark: str,
+    temporary: Path,
+    mortal_engine: Mortal,
+    way: str,
+) -> None:
+    """An engine that crashes takes the tunnels with it; a build that needs it no more does not notice."""
+    bench.environment["DOCKER_HOST"] = mortal_engine.host
+    bench.builder()
+    build = begun(bench, way, load=False)
+
+    mortal_engine.kill()
     try:
-        for line in bench.run("python3", str(LAB), *lab, "env").stdout.splitlines():
-            name, _equals, value = line.removeprefix("export ").partition("=")
-            if name.startswith(("DOCKER_HOST", "BUILDX_LAB_")):
-                bench.environment[name] = value.strip("'")
-        yield bench
+        if way == "exec":
+            result = bench.finish(build)
+            assert result["failed"]
+            assert result["error"]["kind"] in ("buildkit", "solve"), result
+            bench.wait("the step is gone", lambda: not bench.runs("sleep", mark), SECONDS)
+        else:
+            [step] = bench.processes("sleep", mark)
+            os.kill(step, signal.SIGTERM)
+            assert bench.finish(build)["exit_code"] == 143
+        assert list(temporary.iterdir()) == []
     finally:
-        bench.lab(*lab, "down")
-
-
-LAB = Path(__file__).resolve().parents[1] / "lab/lab.py"
+        mortal_engine.start()

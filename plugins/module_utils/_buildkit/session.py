@@ -52,10 +52,10 @@ class Session:
 
     id: unique, of printable ASCII. shared_key: must be unique per client host and directory: the daemon
     keeps the last copy of a directory under it, and takes what has the same size and time for the same (wire §3.6).
-    on_silence: called in the session's thread when the daemon has fallen silent; `failure` is set before.
+    on_failure: called in the session's thread when the session broke; `failure` is set before.
     """
 
-    on_silence: Callable[[], object] = staticmethod(lambda: None)
+    on_failure: Callable[[], object] = staticmethod(lambda: None)
 
     def __init__(self, dialer: Dialer, identity: str, shared_key: str, services: Iterable[Service]) -> None:
         self.id = identity
@@ -146,6 +146,8 @@ class Session:
                 self._send(stream)  # why the daemon is left
             self._release()
             self._inner.cancel()
+            if self.failure is not None:
+                self.on_failure()
 
     def _loop(self, stream: socket.socket) -> None:
         ended_at: Optional[float] = None
@@ -164,7 +166,10 @@ class Session:
                 left = SILENCE_SECONDS - silence if ended_at is None else ended_at - waits_at
                 if left <= 0:
                     if ended_at is None:
-                        self._fall_silent()
+                        raise BuildkitError(
+                            f"nothing was heard of the daemon for {SILENCE_SECONDS:g} s: it is frozen or cut off",
+                            hint="See whether the builder is paused, or its host overloaded or out of reach.",
+                        )
                     return
                 ready = {key.fileobj: mask for key, mask in selector.select(0.0 if busy and not unsent else left)}
                 silence += time.monotonic() - waits_at
@@ -174,12 +179,6 @@ class Session:
                     silence = 0.0
                     if self._receive(stream):
                         return
-
-    def _fall_silent(self) -> None:
-        self.failure = BuildkitError(
-            f"nothing was heard of the daemon for {SILENCE_SECONDS:g} s: it is frozen or cut off"
-        )
-        self.on_silence()
 
     def _produce(self) -> bool:
         """Move what the services have to say into the outer stream; True while there is more to do."""

@@ -48,7 +48,9 @@ def run(client: Client, session: Session, request: Any, progress: Progress, dead
 
 def _wait(client: Client, future: Any, session: Session, progress: Progress, deadline: Deadline, watch: _Watch) -> Any:
     grpc = require("grpc")
-    session.on_silence = future.cancel
+    session.on_failure = future.cancel  # without it the build may go on, but its result would be lost
+    if session.failure is not None:
+        future.cancel()
     try:
         return future.result(timeout=deadline.left())
     except grpc.FutureTimeoutError:
@@ -58,10 +60,7 @@ def _wait(client: Client, future: Any, session: Session, progress: Progress, dea
             hint="Raise build_timeout if it needs more time.",
         ) from None
     except grpc.FutureCancelledError:
-        raise BuildkitError(
-            f"the connection to the daemon broke during the build: {session.failure}",
-            hint="See whether the builder's container is paused, or its host overloaded or out of reach.",
-        ) from None
+        raise _broken(session, "") from None
     except grpc.RpcError as exc:
         watch.settle()
         progress.finish()
@@ -78,14 +77,19 @@ def _failure(client: Client, exc: Any, session: Session, progress: Progress) -> 
             details = value
     code = exc.code().name
     if code == "UNAVAILABLE" and not details:
-        lost = session.failure
-        return BuildkitError(
-            f"the connection to the daemon broke during the build: {lost or client.words(exc)}",
-            hint="See whether the builder's container runs; the next build starts it again.",
-        )
+        return _broken(session, client.words(exc))
     from .errors import from_rpc
 
     return from_rpc(code, client.words(exc), details, progress)
+
+
+def _broken(session: Session, words: str) -> BuildxError:
+    lost = session.failure
+    hint = lost.hint if lost else None
+    return BuildkitError(
+        f"the connection to the daemon broke during the build: {lost or words}",
+        hint=hint or "See whether the builder's container runs; the next build starts it again.",
+    )
 
 
 class _Watch:

@@ -605,7 +605,7 @@ def test_a_daemon_that_falls_silent_is_given_up(pair: Pair, monkeypatch: pytest.
     monkeypatch.setattr(sessions, "SILENCE_SECONDS", 0.5)
     told: list[BuildkitError | None] = []
     session, daemon = pair.open()
-    session.on_silence = lambda: told.append(session.failure)
+    session.on_failure = lambda: told.append(session.failure)
     for _time in range(4):  # each word begins the time anew
         time.sleep(0.25)
         assert daemon.finish(daemon.call(CHECK)) == (SERVING, b"0")
