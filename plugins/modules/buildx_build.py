@@ -304,8 +304,8 @@ error:
         - V(config) for an option or a file that cannot be used, V(missing_library) for a Python library that the target lacks,
           V(store) for the builders' store, V(engine_unreachable) for an engine that does not answer, V(engine) for one that refuses,
           V(builder) for a builder that is not there or does not become what it should, V(solve) for a step,
-          the Dockerfile or an export that failed, V(timeout) for O(build_timeout), V(buildkit) and V(protocol) for a connection
-          to the daemon that broke, V(internal) for the rest.
+          the Dockerfile or an export that failed, V(registry) for a registry that refuses, V(timeout) for O(build_timeout),
+          V(buildkit) and V(protocol) for a connection to the daemon that broke, V(internal) for the rest.
       type: str
       sample: engine_unreachable
     hint:
