@@ -25,6 +25,7 @@ KINDS = {
     "BuildkitError": "buildkit",
     "PeerProtocolError": "protocol",
     "SolveError": "solve",
+    "RegistryError": "registry",
     "DeadlineError": "timeout",
     "MissingLibrary": "missing_library",
 }

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
-import docker
 import pytest
-import requests
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import listing
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.instance import Instance, NodeEntry
@@ -47,16 +46,14 @@ class Engines:
         self.asked.append(endpoint)
         if endpoint.startswith("bogus"):
             raise ConfigError(f"failed to parse endpoint {endpoint}")
-        engine = Engine(Target("unix:///nowhere"))
-        engine._api = self
-        return engine
+        engine: Any = Engine(Target("unix:///nowhere"))
+        engine._questions = self
+        return engine  # type: ignore[no-any-return]
 
-    def inspect_container(self, name: str) -> dict[str, Any]:
+    def ask(self, what: str, method: str, path: str, body: object) -> tuple[int, bytes]:
         if self._state is None:
-            response = requests.Response()
-            response.status_code = 404
-            raise docker.errors.APIError("gone", response=response, explanation="No such container")
-        return {"Id": "c1", "Name": f"/{name}", "State": self._state}
+            return 404, b'{"message": "No such container"}'
+        return 200, json.dumps({"Id": "c1", "Name": path.split("/")[-2], "State": self._state}).encode()
 
 
 RUNNING = {"Status": "running", "Running": True}

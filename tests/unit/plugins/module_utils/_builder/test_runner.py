@@ -20,6 +20,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import docker
 import pytest
@@ -181,6 +182,18 @@ class FakeEngine:
             raise refused(404, f"No such container: {name}")
         return self.containers[name]
 
+    def ask(self, what: str, method: str, path: str, body: object) -> tuple[int, bytes]:
+        """Questions of the API, as the engine's own connection asks them."""
+        assert method == "GET", what
+        kind, _slash, name = path.strip("/").partition("/")
+        looks = {"info": self.info, "containers": self.inspect_container, "volumes": self.inspect_volume,
+                 "images": self.inspect_image}  # fmt: skip
+        try:
+            found = looks[kind](*([unquote(name.removesuffix("/json"))] if name else []))
+        except docker.errors.APIError as exc:
+            return exc.status_code, json.dumps({"message": exc.explanation}).encode()
+        return 200, json.dumps(found).encode()
+
     def info(self) -> dict[str, Any]:
         return {"CgroupDriver": "systemd"}
 
@@ -259,9 +272,9 @@ class Bench:
 
     @property
     def engine(self) -> Engine:
-        engine = Engine(Target("unix:///nowhere"))
-        engine._api = self.api
-        return engine
+        engine: Any = Engine(Target("unix:///nowhere"))
+        engine._api = engine._questions = self.api
+        return engine  # type: ignore[no-any-return]
 
     def apply(self, wish: Wish, steps: list[Step], log: Any = None) -> Runner:
         runner = Runner(

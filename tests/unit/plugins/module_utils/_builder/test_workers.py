@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from typing import Any
 
-import docker
 import pytest
-import requests
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.workers import Workers, status, wait_ready
 from ansible_collections.buildfleet.buildx.plugins.module_utils._clock import Deadline
@@ -37,18 +36,19 @@ class Bench:
         self.silent = silent
         self.log = log
         self.budgets: list[float] = []
-        self.engine = Engine(Target("unix:///nowhere"))
-        self.engine._api = self
+        self.engine: Any = Engine(Target("unix:///nowhere"))
+        self.engine._api = self.engine._questions = self
 
-    def inspect_container(self, name: str) -> dict[str, Any]:
-        assert name == "buildx_buildkit_ci0"
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def ask(self, what: str, method: str, path: str, body: object) -> tuple[int, bytes]:
+        assert (method, path) == ("GET", "/containers/buildx_buildkit_ci0/json")
         state = self._states[min(self._looks, len(self._states) - 1)]
         self._looks += 1
         if state is None:
-            response = requests.Response()
-            response.status_code = 404
-            raise docker.errors.APIError("gone", response=response, explanation="No such container")
-        return {"Id": "c", "State": state}
+            return 404, b'{"message": "No such container"}'
+        return 200, json.dumps({"Id": "c", "State": state}).encode()
 
     def logs(self, name: str, **options: Any) -> bytes:
         return self.log
@@ -135,11 +135,7 @@ def test_without_a_log_there_are_no_last_words() -> None:
 
 def test_an_engine_that_does_not_answer_is_its_own_error() -> None:
     bench = Bench(RUNNING)
-
-    def fail(name: str) -> Iterator[None]:
-        raise OSError(111, "Connection refused")
-
-    bench.inspect_container = fail  # type: ignore[assignment, method-assign]
+    bench.engine = Engine(Target("unix:///nowhere"))
     with pytest.raises(EngineUnreachable):
         bench.wait()
 
