@@ -91,27 +91,29 @@ PAYLOADS = {
     0x77: st.binary(max_size=20),
 }
 ON_CONNECTION = (frames.SETTINGS, frames.PING, frames.GOAWAY)
+FLAGS = {frames.HEADERS: (0x4, 0x5), frames.DATA: (0x0, 0x0, 0x1)}
+FATAL = (frames.PUSH_PROMISE, frames.CONTINUATION)
 FLOOD = 300
 
 
 @st.composite
 def piece(draw: st.DrawFn) -> bytes:
-    """A frame or many of it, mostly as the protocol wants it, else with a wrong stream, flag, length or end."""
-    kind = draw(st.sampled_from([frames.HEADERS, frames.DATA, *PAYLOADS]))
+    """A frame or many of it: mostly as the protocol wants it, else of another kind, stream, flag, length or end."""
+    how = draw(st.integers(0, 50))
+    kind = draw(st.sampled_from(FATAL if how == 0 else [kind for kind in PAYLOADS if kind not in FATAL]))
     payload = draw(PAYLOADS[kind])
     stream_id = 0 if kind in ON_CONNECTION else draw(st.sampled_from([1, 3, 5, 7, 9]))
-    flags = draw(st.sampled_from([0x4, 0x5, 0x0, 0x1]))
-    how = draw(st.integers(0, 40))
-    if how == 0:
+    flags = draw(st.sampled_from(FLAGS.get(kind, (0x0,))))
+    if how == 1:
         flags = draw(st.integers(0, 255))
-    elif how == 1:
+    elif how == 2:
         stream_id = draw(st.integers(0, (1 << 32) - 1))
-    raw = frame(kind, 0 if kind == frames.SETTINGS and how else flags, stream_id, payload[: frames.DEFAULT_FRAME_SIZE])
-    if how == 2:
+    raw = frame(kind, flags, stream_id, payload[: frames.DEFAULT_FRAME_SIZE])
+    if how == 3:
         raw = draw(st.binary(min_size=3, max_size=3)) + raw[3:]
-    elif how == 3:
+    elif how == 4:
         raw = raw[: draw(st.integers(0, len(raw)))]
-    elif how < 7:
+    elif how < 9:
         raw *= FLOOD
     return raw
 
@@ -119,17 +121,19 @@ def piece(draw: st.DrawFn) -> bytes:
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
     """Calls that follow each other, with ids as they have to be, whatever their content."""
-    first = draw(st.sampled_from([1, 1, 11, 101]))
+    first = draw(st.sampled_from([11, 101, 1001, 5001]))
     flags = draw(st.sampled_from([frames.END_HEADERS, frames.END_HEADERS | frames.END_STREAM]))
     block, count = draw(BLOCKS), draw(st.sampled_from([1, 2, 5, 5, 1200]))
     return b"".join(frame(frames.HEADERS, flags, first + 2 * number, block[:16_384]) for number in range(count))
 
 
-WHAT_COMES = st.lists(st.one_of(piece(), piece(), streams()), max_size=25)
+PATHS = (CHECK, b"/t/Echo", b"/t/Talk", b"/t/Echo", b"/t/No")
+CALLS = b"".join(frame(frames.HEADERS, 4, 1 + 2 * number, request(path)) for number, path in enumerate(PATHS))
+WHAT_COMES = st.lists(st.one_of(piece(), piece(), piece(), streams()), max_size=25)
 BLOCK = request(b"/t/Echo", (b"a", b"x" * 100))
 CONTINUED = [
-    frame(frames.HEADERS, 0, 1, BLOCK),
-    *[frame(frames.CONTINUATION, 0, 1, (b"\0\1a\x7f\x81\x7f" + b"x" * 16_384)[:16_384])] * 1100,
+    frame(frames.HEADERS, 0, 11, BLOCK),
+    *[frame(frames.CONTINUATION, 0, 11, (b"\0\1a\x7f\x81\x7f" + b"x" * 16_384)[:16_384])] * 1100,
 ]
 """A header list of 17 MiB."""
 
@@ -150,8 +154,8 @@ def check(conn: Connection) -> None:
 def test_a_connection(role: Role, pieces: list[bytes], reads: bool) -> None:
     conn = Connection(role)
     conn.start()
-    conn.receive(frames.PREFACE + SETTINGS if role is Role.SERVER else SETTINGS)
-    for _time in range(3) if role is Role.CLIENT else ():
+    conn.receive(frames.PREFACE + SETTINGS + CALLS if role is Role.SERVER else SETTINGS)
+    for _time in range(5) if role is Role.CLIENT else ():
         conn.open_stream([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a")])
     for raw in pieces:
         try:
@@ -202,7 +206,7 @@ def test_the_inner_server(pieces: list[bytes], reads: bool) -> None:
     server.start()
     Talk.alive = 0
     with contextlib.suppress(PeerProtocolError):
-        server.receive(frames.PREFACE + SETTINGS)
+        server.receive(frames.PREFACE + SETTINGS + CALLS)
         for raw in pieces:
             server.receive(raw)
             for _turn in range(3) if reads else ():
@@ -268,10 +272,10 @@ def carried(raw: bytes) -> bytes:
 
 GREETING = SETTINGS + frame(frames.WINDOW_UPDATE, 0, 0, frames.WORD.pack(1 << 30))
 GREETING += frame(frames.WINDOW_UPDATE, 0, 1, frames.WORD.pack(1 << 30)) + frame(frames.HEADERS, 4, 1, ANSWER)
-GREETING += carried(frames.PREFACE + SETTINGS)
+GREETING += carried(frames.PREFACE + SETTINGS + CALLS)
 
 
-@given(st.lists(st.one_of(piece(), streams().map(carried), piece().map(carried)), max_size=20), st.booleans())
+@given(st.lists(st.one_of(piece(), streams().map(carried), *[piece().map(carried)] * 12), max_size=20), st.booleans())
 @settings(deadline=None, max_examples=max(50, EXAMPLES // 4))
 def test_a_session(pieces: list[bytes], reads: bool) -> None:
     """The session ends, of its own or when the far end says no more; its thread and what it held are gone."""

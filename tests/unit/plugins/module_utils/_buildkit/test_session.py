@@ -617,6 +617,22 @@ def test_a_daemon_that_falls_silent_is_given_up(pair: Pair, monkeypatch: pytest.
     assert told == [failure]
 
 
+def test_a_daemon_that_stops_reading_is_given_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a transfer, with more to send than the socket takes."""
+    monkeypatch.setattr(sessions, "SILENCE_SECONDS", 0.5)
+    cancelled = threading.Event()
+
+    class Endless(Bulk):
+        def cancel(self) -> None:
+            cancelled.set()
+
+    session, daemon = pair.open(Service(Bulk=lambda metadata: Endless(1 << 40)), window=1 << 30)
+    daemon.call("/test.Test/Bulk")
+    daemon.until(lambda: daemon.messages)
+    assert "nothing was heard" in str(ended(session))
+    assert cancelled.is_set()
+
+
 def test_silence_is_not_ours(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon whose words wait to be read, because we were slow, is not silent."""
     monkeypatch.setattr(sessions, "SILENCE_SECONDS", 0.3)
