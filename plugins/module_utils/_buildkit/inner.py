@@ -82,7 +82,7 @@ class InnerServer:
                     stream.release()
 
     def work(self, budget: int) -> bool:
-        """Let every call say what it has, together about `budget` bytes; True when there may be more."""
+        """Let every call say what it has, each about `budget` bytes; True when there may be more."""
         more = False
         for stream_id in list(self._streams):
             stream = self._streams[stream_id]
@@ -132,9 +132,10 @@ class InnerServer:
             self._half_close(event.stream_id)
 
     def _hand_over(self, stream: _Stream, data: bytes) -> None:
-        for message in stream.messages.feed(data):
+        messages = stream.messages.feed(data)
+        for message in messages:
             stream.call.receive(message)
-        if stream.messages.partial > SMALL:
+        if not messages and stream.messages.partial > SMALL:
             together = sum(other.messages.partial for other in self._streams.values())
             if together > UNFINISHED:
                 raise CallStatus(Code.RESOURCE_EXHAUSTED, f"{together} bytes of messages that are not whole")

@@ -5,7 +5,6 @@
 """Frames of every kind, good and bad, against both roles, the inner server and a whole session.
 
 Whatever comes: no hang, nothing that grows without a bound, and no error that the rooms above do not know.
-BUILDX_FUZZ_EXAMPLES makes the number of examples larger than the few hundred of `make test`.
 """
 
 from __future__ import annotations
@@ -43,7 +42,6 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.sessio
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.wirebytes import bytes_message
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildkitError, PeerProtocolError
 
-EXAMPLES = int(os.environ.get("BUILDX_FUZZ_EXAMPLES") or 200)
 SECONDS = 30.0
 CHECK = b"/grpc.health.v1.Health/Check"
 SETTINGS = frame(frames.SETTINGS, 0, 0)
@@ -150,7 +148,7 @@ def check(conn: Connection) -> None:
 @pytest.mark.parametrize("role", Role)
 @given(WHAT_COMES, st.booleans())
 @example(CONTINUED, True)
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(deadline=None, max_examples=200)
 def test_a_connection(role: Role, pieces: list[bytes], reads: bool) -> None:
     conn = Connection(role)
     conn.start()
@@ -200,7 +198,7 @@ class Service:
 
 @given(WHAT_COMES, st.booleans())
 @example(CONTINUED, True)
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(deadline=None, max_examples=200)
 def test_the_inner_server(pieces: list[bytes], reads: bool) -> None:
     server = InnerServer([Health(), Service()], lambda: None)
     server.start()
@@ -276,7 +274,7 @@ GREETING += carried(frames.PREFACE + SETTINGS + CALLS)
 
 
 @given(st.lists(st.one_of(piece(), streams().map(carried), *[piece().map(carried)] * 12), max_size=20), st.booleans())
-@settings(deadline=None, max_examples=max(50, EXAMPLES // 4))
+@settings(deadline=None, max_examples=50)
 def test_a_session(pieces: list[bytes], reads: bool) -> None:
     """The session ends, of its own or when the far end says no more; its thread and what it held are gone."""
     before = os.listdir("/proc/self/fd")
