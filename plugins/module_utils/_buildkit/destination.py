@@ -56,12 +56,12 @@ class Place:
         for name in names[common:]:
             opened = os.open(name, DIRECTORY, dir_fd=self._here())
             self._names.append(name)
+            self._path = joined(self._path, name)
             if len(self._fds) < _KEPT_OPEN:
                 self._fds.append(opened)
             else:
                 self._close_deep()
                 self._deep = opened
-        self._path = path
         return self._here()
 
     def close(self) -> None:
@@ -163,6 +163,19 @@ def has_xattr(file: int, key: str, value: bytes) -> bool:
         return False
 
 
+def chmod_unopened(name: bytes, directory: int, mode: int, kind: int) -> None:
+    """The mode of what cannot be opened, or must not be: a device could begin to do something.
+
+    kind: S_IFDIR, …; anything else that has the name by now is left alone.
+    """
+    opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if stat.S_IFMT(os.fstat(opened).st_mode) == kind:
+            os.chmod(f"/proc/self/fd/{opened}", mode)
+    finally:
+        os.close(opened)
+
+
 def make_directories(path: str, mode: int) -> None:
     """Make a directory and those on the way to it, all with this mode less the umask; what is there stays.
 
@@ -199,9 +212,7 @@ def remove_tree(name: bytes, directory: int) -> Iterator[int]:
                 yield 1
                 continue
             waiting.append((path, True))
-            opened = place.enter(path)
-            if os.fstat(opened).st_mode & 0o700 != 0o700:
-                os.fchmod(opened, 0o700)
+            opened = _enter_to_empty(place, path)
             for item in os.listdir(opened):
                 child = os.fsencode(item)
                 if _unlink(child, opened):
@@ -210,6 +221,18 @@ def remove_tree(name: bytes, directory: int) -> Iterator[int]:
                     waiting.append((joined(path, child), False))
     finally:
         place.close()
+
+
+def _enter_to_empty(place: Place, path: bytes) -> int:
+    try:
+        opened = place.enter(path)
+        if os.fstat(opened).st_mode & 0o700 == 0o700:
+            return opened
+    except PermissionError:
+        pass
+    parent, _slash, name = path.rpartition(b"/")
+    chmod_unopened(name, place.enter(parent), 0o700, stat.S_IFDIR)
+    return place.enter(path)
 
 
 def _unlink(name: bytes, directory: int) -> bool:

@@ -22,6 +22,7 @@ from typing import Optional
 from .destination import (
     Place,
     Temporaries,
+    chmod_unopened,
     continues_with,
     create,
     has_xattr,
@@ -124,7 +125,7 @@ class Landing:
             found = look(entry.name, parent)
             if found is not None and stat.S_ISDIR(found.st_mode):
                 if found.st_mode & 0o700 != 0o700:
-                    os.fchmod(self.enter(entry.path), stat.S_IMODE(found.st_mode) | 0o700)
+                    chmod_unopened(entry.name, parent, stat.S_IMODE(found.st_mode) | 0o700, stat.S_IFDIR)
                 return stat.S_IMODE(found.st_mode)
             os.unlink(entry.name, dir_fd=parent)
             os.mkdir(entry.name, 0o700, dir_fd=parent)
@@ -198,7 +199,10 @@ class Landing:
 
     @staticmethod
     def _has(entry: Entry, key: str, directory: int) -> bool:
-        opened = open_file(entry.name, directory)
+        try:
+            opened = open_file(entry.name, directory)
+        except OSError:
+            return False
         try:
             return has_xattr(opened, key, entry.xattrs[key])
         finally:
@@ -253,7 +257,7 @@ class Landing:
 
             def make(name: bytes) -> None:
                 os.mknod(name, entry.kind | 0o600, entry.device, dir_fd=directory)
-                _chmod_unopened(name, entry, directory)
+                chmod_unopened(name, directory, entry.mode, entry.kind)
 
             self._put(entry.name, old, directory, make)
         os.utime(entry.name, ns=(entry.mtime, entry.mtime), dir_fd=directory, follow_symlinks=False)
@@ -303,13 +307,3 @@ def _holds(entry: Entry, old: os.stat_result, data: bytes, directory: int) -> bo
 def _forget(temporary: bytes, directory: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=directory)
-
-
-def _chmod_unopened(name: bytes, entry: Entry, directory: int) -> None:
-    """The mode of what must not be opened for it: a device could begin to do something."""
-    opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        if stat.S_IFMT(os.fstat(opened).st_mode) == entry.kind:
-            os.chmod(f"/proc/self/fd/{opened}", entry.mode)
-    finally:
-        os.close(opened)

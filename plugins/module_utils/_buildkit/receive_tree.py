@@ -13,7 +13,6 @@ removal of what is no part of the result, and the times of directories come last
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections import deque
@@ -115,8 +114,12 @@ class ReceivedTree(Call):
         self._ending: Optional[Iterator[int]] = None
         self._failure: Optional[CallStatus] = None
         self._last_words: list[bytes] = []
-        with self._guarded():
+        try:
             self._open(metadata)
+        except OSError as exc:
+            self._broken(exc)
+        except CallStatus as status:
+            self._fail(status)
 
     def _open(self, metadata: Metadata) -> None:
         if self._receiver.delete and "1" not in metadata.get(MULTI_PLATFORM, ()):
@@ -129,9 +132,14 @@ class ReceivedTree(Call):
         self._landing = Landing(self._root, self._receiver, self._temporaries)
 
     def receive(self, message: bytes) -> None:
-        if self._failure is None:
-            with self._guarded():
-                self._packet(message)
+        if self._failure is not None:
+            return
+        try:
+            self._packet(message)
+        except OSError as exc:
+            self._broken(exc)
+        except CallStatus as status:
+            self._fail(status)
 
     def _packet(self, message: bytes) -> None:
         kind, number, payload = decode_packet(message)
@@ -152,13 +160,13 @@ class ReceivedTree(Call):
 
     def produce(self, budget: int) -> list[bytes]:
         out: list[bytes] = []
-        if self._failure is None:
-            with self._guarded():
-                self._request(out, budget)
-                if self._listed and not self._asked and not self._waiting and not self._complete:
-                    self._complete = self._end_slice()
-                    out += [_FIN_PACKET] if self._complete else []
-                    self.wake()
+        try:
+            if self._failure is None:
+                self._say(out, budget)
+        except OSError as exc:
+            self._broken(exc)
+        except CallStatus as status:
+            self._fail(status)
         last, self._last_words = self._last_words, []
         return out + last
 
@@ -174,15 +182,9 @@ class ReceivedTree(Call):
             os.close(self._root)
             self._root = -1
 
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as exc:
-            path = os.path.join(self._receiver.destination, shown(self._at)) if self._at else self._receiver.destination
-            self._fail(unwritable(path, exc))
-        except CallStatus as status:
-            self._fail(status)
+    def _broken(self, exc: OSError) -> None:
+        path = os.path.join(self._receiver.destination, shown(self._at)) if self._at else self._receiver.destination
+        self._fail(unwritable(path, exc))
 
     def _fail(self, status: CallStatus) -> None:
         self._failure = status
@@ -192,12 +194,16 @@ class ReceivedTree(Call):
         self.cancel()
         self.wake()
 
-    def _request(self, out: list[bytes], budget: int) -> None:
+    def _say(self, out: list[bytes], budget: int) -> None:
         while self._waiting and len(self._asked) < OUTSTANDING and len(out) << 4 < budget:
             number, encoded = self._waiting.popleft()
             self._waiting_bytes -= len(encoded)
             self._asked[number] = IncomingFile(decode_entry(encoded))
             out.append(b"\x08\x01\x18" + varint(number))
+        if self._listed and not self._asked and not self._waiting and not self._complete:
+            self._complete = self._end_slice()
+            out += [_FIN_PACKET] if self._complete else []
+            self.wake()
 
     def _list(self, encoded: Optional[bytes]) -> None:
         if encoded is None:

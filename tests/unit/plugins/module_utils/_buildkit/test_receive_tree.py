@@ -399,6 +399,55 @@ def test_a_file_larger_than_the_process_may_write(tmp_path: Path) -> None:
     assert look(tmp_path).keys() == {b"sub"}
 
 
+@pytest.fixture
+def somebody(tmp_path: Path) -> Iterator[Path]:
+    """A directory of a user who may not do everything, and his rights for the time of a test."""
+    home = tmp_path / "home"
+    home.mkdir()
+    if os.geteuid() != 0:
+        yield home
+        return
+    os.chown(home, 65534, 65534)
+    for directory in tmp_path.parents:
+        if directory.stat().st_mode & 0o5 != 0o5 and directory.name.startswith("pytest-"):
+            directory.chmod(0o755)
+    tmp_path.chmod(0o755)
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield home
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def test_somebody_who_is_not_root(somebody: Path) -> None:
+    """Directories that he may not write in the end, files of which he is not to see anything, the rights of others."""
+    items = [
+        folder(b"closed", 0o000),
+        folder(b"closed/in", 0o000),
+        file(b"closed/in/f", b"x", 0o400),
+        file(b"secret", b"y", 0o200, uid=0, gid=0),
+        file(b"set", b"z", 0o4755),
+    ]
+    assert counts(received(somebody / "out", *items)) == (5, 0, 0)
+    info = (somebody / "out" / "set").stat()
+    assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (os.geteuid(), os.getegid(), 0o4755)
+    assert stat.S_IMODE((somebody / "out" / "closed").stat().st_mode) == 0
+    items[1:3] = []
+    assert counts(received(somebody / "out", *items, delete=True)) == (0, 1, 2), "what he cannot read counts as changed"
+
+
+def test_what_somebody_may_not_do_is_told(somebody: Path) -> None:
+    if os.access("/", os.W_OK, effective_ids=True):
+        pytest.skip("this user may do everything")
+    with pytest.raises(CallStatus, match="cannot write /never-there: Permission denied"):
+        received(Path("/never-there"))
+    with pytest.raises(CallStatus, match=r"cannot write .*/out/null: Operation not permitted"):
+        received(somebody / "out", Item(b"null", stat.S_IFCHR | 0o666, devmajor=1, devminor=3))
+    assert look(somebody / "out") == {}
+
+
 # What a daemon must not do.
 
 
