@@ -162,5 +162,5 @@ def test_the_source_is_made_when_it_is_wanted() -> None:
     auth = Auth(make)
     auth.methods()
     assert made == []
-    assert auth.source is auth.source
+    assert auth.source() is auth.source()
     assert len(made) == 1
