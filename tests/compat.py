@@ -37,6 +37,8 @@ FILES = (
     "test_build_results.py",
     "test_ends.py",
     "test_load.py",
+    "test_registries.py",
+    "test_registry_tokens.py",
     "test_remote.py",
     "test_session.py",
     "test_transport.py",

@@ -37,11 +37,11 @@ def private_base(bench: Bench, context: Callable[..., Path]) -> str:
 
 def test_base_image_from_a_private_registry(there: Bench, context: Callable[..., Path]) -> None:
     base = private_base(there, context)
-    path = context(f"FROM {base}\nRUN echo built\n", directory="over")
+    path = context(f"FROM {base}\nRUN echo {base}\n", directory="over")
 
     built = there.build(path, name=there.image())
 
-    assert "[2/2] RUN echo built" in built["executed"]
+    assert f"[2/2] RUN echo {base}" in built["executed"]
 
 
 PUSHED = "FROM scratch\nCOPY word /\n"
@@ -165,14 +165,14 @@ def helper(bench: Bench, script: str) -> Path:
 def test_credential_helper(there: Bench, context: Callable[..., Path]) -> None:
     """The helper's program is asked once for a registry, with the build's base and its push behind the password."""
     base = private_base(there, context)
-    path = context(f"FROM {base}\nRUN echo built\n", directory="over")
+    path = context(f"FROM {base}\nRUN echo {base}\n", directory="over")
     answer = json.dumps({"ServerURL": PRIVATE, "Username": USER, "Secret": PASSWORD})
     asked = there.directory / "asked"
     helper(there, f"echo \"$1 $(cat)\" >> '{asked}'\necho '{answer}'")
 
     built = there.build(path, name=f"{PRIVATE}/{there.image()}", push=True)
 
-    assert "[2/2] RUN echo built" in built["executed"]
+    assert f"[2/2] RUN echo {base}" in built["executed"]
     assert asked.read_text() == f"get {PRIVATE}\n"
     assert PASSWORD not in json.dumps(built)
 
