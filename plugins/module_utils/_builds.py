@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 OLDEST = 12
 """BuildKit 0.N before this one is refused (DESIGN §6)."""
+IGNORED_BEFORE = 34
+"""Daemons before this one ignore something that could be asked of them (_build/features.py)."""
 VERSION_SECONDS = 20.0
 
 
@@ -188,8 +190,9 @@ class Build:
             dialer = self._dialer()
             try:
                 with Client(dialer) as client:
-                    _refuse_old(client)
-                    return self._solve(client, dialer)
+                    version = client.version(VERSION_SECONDS)
+                    _refuse_old(version)
+                    return self._solve(client, dialer, version)
             finally:
                 dialer.close()
                 for held in (*self._exports, *([self._caches] if self._caches else ())):
@@ -228,13 +231,18 @@ class Build:
         with self.step("[internal] booting buildkit") as vertex:
             self._steps = boot(self._task, instance, self._node, log=vertex)
 
-    def _solve(self, client: Client, dialer: Dialer) -> Outcome:
+    def _solve(self, client: Client, dialer: Dialer, version: str) -> Outcome:
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit import solve
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.session import Session
         from ansible_collections.buildfleet.buildx.plugins.module_utils._identifiers import new_ref
 
         session = Session(dialer, new_ref(), self._shared_key(), self._services(client))
         message = self._message(new_ref(), session.id)
+        minor = _minor(version)
+        if minor is not None and minor < IGNORED_BEFORE:
+            from ansible_collections.buildfleet.buildx.plugins.module_utils._build.features import refuse_ignored
+
+            refuse_ignored(version, minor, message)
         if self._instance is not None:
             self._record(self._instance, message.Ref)
         response = solve.run(client, session, message, self._progress, self._deadline)
@@ -346,11 +354,15 @@ def _node(instance: Instance, request: requests.BuildRequest) -> NodeEntry:
     return instance.nodes[0]
 
 
-def _refuse_old(client: Client) -> None:
-    """BuildKit before OLDEST is refused; a version that says nothing, as an engine's own may be, is not."""
-    version = client.version(VERSION_SECONDS)
+def _minor(version: str) -> Optional[int]:
+    """N of BuildKit 0.N, None when it does not say or cannot be compared, as with an engine's own (wire §13.1)."""
     match = re.match(r"v?0\.([1-9]\d*)\.", version)
-    if match and int(match[1]) < OLDEST:
+    return int(match[1]) if match else None
+
+
+def _refuse_old(version: str) -> None:
+    """BuildKit before OLDEST is refused."""
+    if (_minor(version) or OLDEST) < OLDEST:
         raise BuilderError(
             f"the builder runs BuildKit {version}; builds need v0.{OLDEST} or newer",
             hint="Give the builder a newer image.",
