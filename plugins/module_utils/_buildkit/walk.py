@@ -168,7 +168,9 @@ class _Level:
 
     def __init__(self, path: bytes, prefix: bytes, state: tuple[int, int], owed: Optional[os.DirEntry[bytes]]) -> None:
         with os.scandir(path) as entries:
-            self.entries = iter(sorted(entries, key=_by_name))  # siblings by the bytes of their names (wire §3.3)
+            # Siblings by the bytes of their names (wire §3.3), the next one last: it is taken out, because entries
+            # keep their stat, and 50,000 of these are 30 MB.
+            self.entries = sorted(entries, key=_by_name, reverse=True)
         self.prefix = prefix
         self.state = state
         self.owed = owed  # the directory itself, as long as it was not sent
@@ -191,8 +193,9 @@ class Walk:
         keep, state, dropped = True, (0, 0), 0
         while stack:
             level = stack[-1]
-            prefix = level.prefix
-            for item in level.entries:
+            prefix, entries = level.prefix, level.entries
+            while entries:
+                item = entries.pop()
                 path = prefix + item.name
                 if selection is not None:
                     keep, enter, state = selection.judge(path, level.state)
