@@ -211,6 +211,59 @@ EXAMPLES = r"""
       VERSION: "2.4"
     labels:
       org.opencontainers.image.version: "2.4"
+
+- name: Push an image under two names
+  buildfleet.buildx.buildx_build:
+    builder: ci
+    path: /srv/app
+    tags:
+      - registry.example.com/app:2.4
+      - registry.example.com/app:latest
+    push: true
+
+- name: Build with a cache that other builders share, in a registry and in a directory
+  buildfleet.buildx.buildx_build:
+    builder: ci
+    path: /srv/app
+    name: app
+    cache_from:
+      - registry.example.com/app:cache
+      - type: local
+        src: /var/cache/app
+    cache_to:
+      - type: registry
+        ref: registry.example.com/app:cache
+        mode: max
+
+- name: Write the files of a result to a directory, and the image to an archive
+  buildfleet.buildx.buildx_build:
+    builder: ci
+    path: /srv/site
+    outputs:
+      - type: local
+        dest: /var/www/site
+        mode: delete
+      - type=oci,dest=/srv/images/site.tar,compression=zstd
+
+- name: Give secrets to the steps that mount them
+  buildfleet.buildx.buildx_build:
+    builder: ci
+    path: /srv/app
+    name: app
+    secrets:
+      - id: npm_token
+        value: "{{ vault_npm_token }}"
+      - id: netrc
+        src: /root/.netrc
+
+- name: Use directories where the Dockerfile names images
+  buildfleet.buildx.buildx_build:
+    builder: ci
+    path: /srv/app
+    name: app
+    build_contexts:
+      shared: /srv/shared
+      base: docker-image://registry.example.com/base:12
 """
 
 RETURN = r"""
