@@ -16,6 +16,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils import _fleet as
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _probe as probing
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import desired as desires
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import names
+from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import options as node_options
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.diff import difference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.instance import (
     DOCKER_CONTAINER,
@@ -54,7 +55,7 @@ def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Cal
         # Told before a container is made that cannot be asked whether it is ready.
         require_buildkit()
     endpoint = task.contexts.endpoint(params["endpoint"]) if params["endpoint"] else None
-    options = desires.from_params(params, endpoint)
+    options = node_options.from_params(params, endpoint)
     with _reconciling(task, name, check_mode=check_mode):
         wish = _wish(task, name, options, params, warn)
         steps = plan(wish)
@@ -69,7 +70,7 @@ def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Cal
 
 
 def _wish(
-    task: Task, name: str, options: desires.NodeOptions, params: Mapping[str, Any], warn: Callable[[str], None]
+    task: Task, name: str, options: node_options.NodeOptions, params: Mapping[str, Any], warn: Callable[[str], None]
 ) -> Wish:
     stored = task.store.load(name)
     if stored is None and name in task.contexts.names():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
@@ -21,18 +21,55 @@ LARGEST = 1 << 20
 """The CLI cuts every file at 1 MiB without a word; here a larger one is refused."""
 
 
-def node_files(document: Mapping[str, Any]) -> dict[str, bytes]:
+GC_KEYS = ("gc", "gckeepstorage", "reservedSpace", "maxUsedSpace", "minFreeSpace", "gcpolicy")
+"""What the option `gc` stands for in the table worker.oci."""
+
+
+def gc_table(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration says of garbage collection by the worker that a builder has."""
+    worker = document.get("worker")
+    table = worker.get("oci") if isinstance(worker, Mapping) else None
+    return {key: table[key] for key in table if _is_gc(key)} if isinstance(table, Mapping) else {}
+
+
+def _is_gc(key: str) -> bool:
+    return key.lower() in [known.lower() for known in GC_KEYS]
+
+
+def merged(
+    document: Mapping[str, Any], registries: Optional[Mapping[str, Any]], gc: Optional[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """A configuration with other `registry` tables and another garbage collection; None leaves what it has."""
+    result = {**document}
+    if registries is not None:
+        result.pop("registry", None)
+        result.update({"registry": registries} if registries else {})
+    if gc is not None:
+        workers = result.pop("worker", None)
+        workers = {**workers} if isinstance(workers, Mapping) else {}
+        table = workers.pop("oci", None)
+        table = {key: value for key, value in table.items() if not _is_gc(key)} if isinstance(table, Mapping) else {}
+        table.update(gc)
+        workers.update({"oci": table} if table else {})
+        result.update({"worker": workers} if workers else {})
+    return result
+
+
+def node_files(document: Mapping[str, Any], carried: Optional[Mapping[str, bytes]] = None) -> dict[str, bytes]:
     """A configuration → path below /etc/buildkit → content.
 
     Certificates and keys that `registry` tables name are read here, on the target, and travel with the
-    configuration, which then names their place in the container. Raises ConfigError.
+    configuration, which then names their place in the container. carried: the files of a node whose configuration
+    this is, with paths in the container already. Raises ConfigError.
     """
     from . import toml
 
     files: dict[str, bytes] = {}
     rewritten = {**document}
     registries = document.get("registry")
-    if isinstance(registries, Mapping):
+    if carried is not None:
+        files.update({path: content for path, content in carried.items() if path != CONFIG_FILE})
+    elif isinstance(registries, Mapping):
         rewritten["registry"] = {name: _registry(name, table, files) for name, table in registries.items()}
     try:
         files[CONFIG_FILE] = toml.dumps(rewritten).encode()

@@ -116,7 +116,7 @@ def wanted(node: NodeEntry, facts: EngineFacts) -> ContainerSpec:
         cpuset_cpus=options.get("cpuset-cpus", ""),
         cpuset_mems=options.get("cpuset-mems", ""),
         cgroup_parent=cgroup_parent if facts.cgroupfs else "",
-        restart_policy=_restart_policy(options.get("restart-policy", DEFAULT_RESTART_POLICY)),
+        restart_policy=restart_policy(options.get("restart-policy", DEFAULT_RESTART_POLICY)),
         userns="host" if facts.userns else "",
     )
 
@@ -145,7 +145,8 @@ def _integer(options: Mapping[str, str], key: str) -> int:
         raise ConfigError(f"the driver option {key} must be a whole number, it is {text!r}") from None
 
 
-def _restart_policy(text: str) -> tuple[str, int]:
+def restart_policy(text: str) -> tuple[str, int]:
+    """`on-failure:3` as its name and number. Raises ConfigError in the CLI's words."""
     name, colon, retries = text.partition(":")
     if colon and not name:
         raise ConfigError("invalid restart policy format: no policy provided before colon")

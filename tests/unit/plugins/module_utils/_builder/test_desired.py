@@ -14,12 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.desired import (
-    NodeOptions,
-    desired,
-    from_params,
-)
+from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.desired import desired
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.instance import Instance, NodeEntry
+from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.options import NodeOptions, from_params
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
 HERE = "unix:///var/run/docker.sock"
