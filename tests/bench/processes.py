@@ -23,9 +23,13 @@ class MeasuringError(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """One run. peak: bytes, of the largest process (the CLI's builds are run by a child of `docker`)."""
+    """One run. peak: bytes, of the largest process (the CLI's builds are run by a child of `docker`).
+
+    cpu: seconds of all processes, which say more than the clock on a machine that has other work.
+    """
 
     seconds: float
+    cpu: float
     peak: int
     output: Path
 
@@ -61,7 +65,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], given: str, outp
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise MeasuringError(f"{command[0]} ended with {process.returncode}:\n{_tail(output)}")
-    return Sample(seconds, usage.ru_maxrss << 10, output)
+    return Sample(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, output)
 
 
 def _tail(file: Path) -> str:

@@ -41,7 +41,7 @@ def measure(work: Work, hands: Hands, rounds: int) -> list[Figure]:
         sample = run(build)
         work.check(hands, sample)
         samples.setdefault(side, []).append(sample)
-        say(f"{work.name}: {side} {sample.seconds:.2f} s, {sample.peak >> 20} MiB")
+        say(f"{work.name}: {side} {sample.seconds:.2f} s, of CPU {sample.cpu:.2f} s, {sample.peak >> 20} MiB")
 
     sides: list[Callable[[], None]] = [lambda: timed("cli", hands.cli)]
     for way in WAYS:

@@ -31,7 +31,7 @@ PLAIN = """\
 
 
 def samples(*seconds: float, peak: int = 50_000_000) -> list[Sample]:
-    return [Sample(value, peak, Path()) for value in seconds]
+    return [Sample(value, 0, peak, Path()) for value in seconds]
 
 
 def test_steps_that_were_run() -> None:
