@@ -32,7 +32,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import (
 from . import image_content
 from .image_content import ImageContent, Layer
 from .image_tar import archive
-from .load import METADATA, PIPE, Loaded, Wish
+from .load import PIPE, Loaded, Wish
 
 if TYPE_CHECKING:
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
