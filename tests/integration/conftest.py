@@ -278,7 +278,7 @@ class Driven:
         frontend: Mapping[str, str] | None = None,
         progress: Any = None,
     ) -> Mapping[str, str]:
-        """The exporters' response. Raises BuildxError. `frontend`: attributes of dockerfile.v0."""
+        """The exporters' response. Raises BuildxError. frontend: attributes of dockerfile.v0."""
         from ansible_collections.buildfleet.buildx.plugins.module_utils import _connect as connect
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit import solve
         from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.client import Client
@@ -301,8 +301,11 @@ class Driven:
                     request = control.SolveRequest(
                         Ref=new_ref(), Session=session.id, Frontend="dockerfile.v0", FrontendAttrs=frontend or {}
                     )
+                    request.Cache.SetInParent()
                     for kind, attrs in exporters:
                         request.Exporters.add(Type=kind, Attrs=attrs)
+                        request.ExporterDeprecated = kind  # what a daemon up to 0.12 reads
+                        request.ExporterAttrsDeprecated.update(attrs)
                     for kind, attrs in cache_exports:
                         request.Cache.Exports.add(Type=kind, Attrs=attrs)
                     return solve.run(client, session, request, progress or Progress(), Deadline(COMMAND_SECONDS))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Optional
 
 from .destination import (
@@ -100,7 +100,7 @@ class Landing:
         self._temporaries = temporaries
         self._owner = (os.geteuid(), os.getegid())
         self._new: set[bytes] = set()
-        self._times_only: dict[bytes, tuple[int, int]] = {}
+        self._no_change: dict[bytes, tuple[int, int]] = {}
 
     def close(self) -> None:
         self._listed.close()
@@ -124,9 +124,11 @@ class Landing:
         except FileExistsError:
             found = look(entry.name, parent)
             if found is not None and stat.S_ISDIR(found.st_mode):
-                if found.st_mode & 0o700 != 0o700:
-                    chmod_unopened(entry.name, parent, stat.S_IMODE(found.st_mode) | 0o700, stat.S_IFDIR)
-                return stat.S_IMODE(found.st_mode)
+                mode = stat.S_IMODE(found.st_mode)
+                narrow = mode & entry.mode | 0o700  # for all that is going to be in it, and for us
+                if narrow != mode:
+                    chmod_unopened(entry.name, parent, narrow, stat.S_IFDIR)
+                return mode
             os.unlink(entry.name, dir_fd=parent)
             os.mkdir(entry.name, 0o700, dir_fd=parent)
             self._tally.changed += 1
@@ -169,28 +171,29 @@ class Landing:
             same = old is not None and _holds(entry, old, data, directory)
         else:
             old, same = aside.old, aside.same
-        if same and old is not None and self._kept(entry, old, directory):
-            if aside is not None:
-                aside.discard()
-            return
+        lacking = self._lacking(entry, directory) if same and old is not None and self._like(entry, old) else None
+        if lacking is not None and old is not None:
+            if old.st_nlink == 1 or (not lacking and old.st_mtime_ns == entry.mtime):
+                self._adjust(entry, old, lacking, directory)
+                if aside is not None:
+                    aside.discard()
+                return
+            # Another name may be elsewhere, and is not ours to change.
+            self._no_change[entry.path] = (old.st_dev, old.st_ino)
+            self._tally.changed -= 1  # which the replacement is going to add
         if aside is None:
-            self._write(entry, data, old, directory)
+            self._write(entry, data, old, directory, lacking or ())
         else:
-            self._dress(aside.file, entry)
+            self._dress(aside.file, entry, lacking or ())
             self._clear(entry.name, old, directory)
             aside.place()
 
-    def _kept(self, entry: Entry, old: os.stat_result, directory: int) -> bool:
-        """The content is the same: whether the file could stay, or has to be replaced for what is around it."""
-        if self._like(entry, old) and all(self._has(entry, key, directory) for key in entry.xattrs):
-            if old.st_mtime_ns == entry.mtime:
-                return True
-            if old.st_nlink == 1:  # another name may be elsewhere, and is not ours to change
-                os.utime(entry.name, ns=(entry.mtime, entry.mtime), dir_fd=directory, follow_symlinks=False)
-                return True
-            self._times_only[entry.path] = (old.st_dev, old.st_ino)
-            self._tally.changed -= 1  # which the replacement is going to add
-        return False
+    def _adjust(self, entry: Entry, old: os.stat_result, lacking: Sequence[str], directory: int) -> None:
+        if lacking:
+            with _opened(entry.name, directory) as opened:  # what cannot be set here is no change, each time again
+                self._tally.changed += set_xattrs(opened, entry.xattrs)
+        if old.st_mtime_ns != entry.mtime:
+            os.utime(entry.name, ns=(entry.mtime, entry.mtime), dir_fd=directory, follow_symlinks=False)
 
     def _like(self, entry: Entry, old: os.stat_result) -> bool:
         """Whether type, mode and owner are what they will be."""
@@ -198,24 +201,26 @@ class Landing:
         return old.st_mode == mode and (old.st_uid, old.st_gid) == self._owner
 
     @staticmethod
-    def _has(entry: Entry, key: str, directory: int) -> bool:
+    def _lacking(entry: Entry, directory: int) -> list[str]:
+        """The attributes that a file does not have like this."""
+        if not entry.xattrs:
+            return []
         try:
-            opened = open_file(entry.name, directory)
+            with _opened(entry.name, directory) as opened:
+                return [key for key, value in entry.xattrs.items() if not has_xattr(opened, key, value)]
         except OSError:
-            return False
-        try:
-            return has_xattr(opened, key, entry.xattrs[key])
-        finally:
-            os.close(opened)
+            return list(entry.xattrs)
 
-    def _write(self, entry: Entry, data: bytes, old: Optional[os.stat_result], directory: int) -> None:
+    def _write(
+        self, entry: Entry, data: bytes, old: Optional[os.stat_result], directory: int, lacking: Sequence[str]
+    ) -> None:
         temporary = self._temporaries.name()
         opened = create(temporary, directory)
         try:
             try:
                 if data:
                     write_all(opened, data)
-                self._dress(opened, entry)
+                self._dress(opened, entry, lacking)
             finally:
                 os.close(opened)
             self._clear(entry.name, old, directory)
@@ -224,10 +229,11 @@ class Landing:
             _forget(temporary, directory)
             raise
 
-    def _dress(self, opened: int, entry: Entry) -> None:
+    def _dress(self, opened: int, entry: Entry, lacking: Sequence[str]) -> None:
         self._own(opened)
         os.fchmod(opened, entry.mode)
         set_xattrs(opened, entry.xattrs)
+        self._tally.changed += any(has_xattr(opened, key, entry.xattrs[key]) for key in lacking)
         os.utime(opened, ns=(entry.mtime, entry.mtime))
 
     def _clear(self, name: bytes, old: Optional[os.stat_result], directory: int) -> None:
@@ -270,7 +276,7 @@ class Landing:
         target, old = os.stat(first, dir_fd=sources, follow_symlinks=False), look(entry.name, directory)
         if old is not None and (old.st_dev, old.st_ino) == (target.st_dev, target.st_ino):
             return
-        if old is not None and self._times_only.get(entry.link) == (old.st_dev, old.st_ino):
+        if old is not None and self._no_change.get(entry.link) == (old.st_dev, old.st_ino):
             self._tally.changed -= 1
 
         def make(name: bytes) -> None:
@@ -295,11 +301,17 @@ def _holds(entry: Entry, old: os.stat_result, data: bytes, directory: int) -> bo
     if not stat.S_ISREG(old.st_mode) or old.st_size != len(data):
         return False
     try:
-        opened = open_file(entry.name, directory)
+        with _opened(entry.name, directory) as opened:
+            return continues_with(opened, data)
     except OSError:  # what cannot be read is replaced
         return False
+
+
+@contextlib.contextmanager
+def _opened(name: bytes, directory: int) -> Iterator[int]:
+    opened = open_file(name, directory)
     try:
-        return continues_with(opened, data)
+        yield opened
     finally:
         os.close(opened)
 

@@ -238,6 +238,24 @@ def test_a_time_alone_is_no_difference(tmp_path: Path) -> None:
     assert os.path.samefile(tmp_path / "name", tmp_path / "a/b/c")
 
 
+def test_attributes_that_can_be_set_and_such_that_cannot(tmp_path: Path) -> None:
+    def items(**wanted: bytes) -> list[Item]:
+        made = [folder(b"d"), file(b"f", b"one"), hard(b"g", b"f")]
+        for item in made[:2]:
+            for key, value in wanted.items():
+                item.stat.xattrs.add(key=key.replace("__", ".").encode(), value=value)
+        return made
+
+    received(tmp_path, *items(user__a=b"1", bogus__b=b"2"))
+    assert os.getxattr(tmp_path / "f", "user.a") == os.getxattr(tmp_path / "d", "user.a") == b"1"
+    assert counts(received(tmp_path, *items(user__a=b"1", bogus__b=b"2"))) == (0, 0, 0)
+    assert counts(received(tmp_path, *items(user__a=b"3"))) == (0, 2, 0)
+    assert os.path.samefile(tmp_path / "f", tmp_path / "g")
+    (tmp_path / "g").unlink()
+    assert counts(received(tmp_path, *items(user__a=b"4")[:2])) == (0, 2, 0)
+    assert os.getxattr(tmp_path / "f", "user.a") == os.getxattr(tmp_path / "d", "user.a") == b"4"
+
+
 LARGE = bytes(range(256)) * 2000
 
 
