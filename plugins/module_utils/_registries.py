@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build.authentication import Authentication
@@ -24,7 +24,9 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._build.web impor
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.config import document_of
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.spec import CONFIG_DIRECTORY
 from ansible_collections.buildfleet.buildx.plugins.module_utils._clock import Deadline
-from ansible_collections.buildfleet.buildx.plugins.module_utils._module import Surroundings
+
+if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._module import Surroundings
 
 SECONDS = 30.0
 """How long one look into a registry may take, with its credentials, its token and repetitions."""

@@ -380,7 +380,8 @@ def driven_alone(bench: Bench) -> Driven:
 def trusting(tmp_path_factory: pytest.TempPathFactory, ansible_config: Path) -> Iterator[Bench]:
     """A builder on the lab's network that trusts its private registry, made once: take `there`."""
     made = _make(tmp_path_factory.mktemp("trusting"), ansible_config)
-    made.prefix = ("python3", str(CHECKOUT / "tests/lab/lab.py"), "network")
+    lab = ("python3", str(CHECKOUT / "tests/lab/lab.py"), "--name", made.environment["BUILDX_LAB_NAME"])
+    made.prefix = (*lab, "network")
     made.trusting_builder()
     yield made
     _clean(made)

@@ -6,23 +6,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _registries as registries
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build.web import Settings
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.config import node_files
-from ansible_collections.buildfleet.buildx.plugins.module_utils._module import surroundings
+
+if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._module import Surroundings
 
 
-class Module:
-    def __init__(self) -> None:
-        self.params: dict[str, Any] = {"buildx_config": None}
+class Around:
+    """A process without any of the variables."""
+
+    docker_config = "/nowhere"
+
+    def variable(self, name: str) -> None:
+        del name
 
 
 def settings(files: dict[str, bytes], host: str) -> Settings:
-    return registries.Registries(surroundings(Module()), files).settings(host)
+    return registries.Registries(cast("Surroundings", Around()), files).settings(host)
 
 
 def test_what_a_configuration_says(tmp_path: Any) -> None:
