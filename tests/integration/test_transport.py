@@ -179,6 +179,81 @@ def test_ways_have_one_result(ready: Bench, context: Callable[..., Path]) -> Non
     assert "   3 | >>> RUN exit 5" in failed["excerpt"]
 
 
+@pytest.mark.parametrize(
+    "less",
+    [("unshare", "--user", "--map-root-user"), ("setpriv", "--bounding-set=-sys_ptrace")],
+    ids=["in a user namespace", "without the capability"],
+)
+def test_less_than_root(ready: Bench, context: Callable[..., Path], less: tuple[str, ...]) -> None:
+    """A process that may not look into the container's takes the exec."""
+    ready.prefix = less
+    execs = Execs(ready, ready.container)
+
+    result = ready.build(context(f"{BASE}RUN : {uuid.uuid4()}\n"), name=ready.image())
+
+    assert result["changed"]
+    assert execs.count() >= 2
+
+
+@pytest.mark.parametrize("way", ["direct", "exec"])
+def test_proxy_that_forbids_execs(
+    bench: Bench,
+    context: Callable[..., Path],
+    way: str,
+    proxy: Callable[..., Proxy],
+    alias: Callable[[str], None],
+) -> None:
+    """A proxy may allow less than the engine does: the direct way does not need it, the other says what is missing."""
+    refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 16\r\n\r\nsays the proxy\r\n"
+    through = proxy(bench, answer=lambda head: refusal if b"/exec" in head.split(b"\r\n")[0] else None)
+    alias(through.host)
+    bench.prefix = OWN_PIDS if way == "exec" else ()
+
+    result = bench.module(
+        "buildx_build", builder=bench.name, path=str(context(BASE)), name=bench.image(), docker_host=through.host
+    )
+
+    if way == "direct":
+        assert result.get("changed"), result
+    else:
+        assert result["failed"]
+        assert "says the proxy" in result["msg"]
+        assert "Traceback" not in result["msg"]
+
+
+SSH = """#!/bin/sh
+# Stands for a host that ssh leads to: what would run there, runs here.
+while :; do case "$1" in -o|-l|-p) shift 2;; --) shift;; -*) shift;; *) break;; esac; done
+echo "$1" >> {log}
+shift
+DOCKER_HOST={engine} exec sh -c "$*"
+"""
+
+
+@pytest.mark.parametrize("way", ["direct", "exec", "engine"])
+def test_engine_by_ssh(bench: Bench, context: Callable[..., Path], way: str, alias: Callable[[str], None]) -> None:
+    """An engine behind ssh serves each way, and the load. No sshd: what is between is the program's own affair."""
+    programs, log = bench.directory / "programs", bench.directory / "hosts"
+    programs.mkdir()
+    (programs / "ssh").write_text(SSH.format(log=log, engine=bench.environment["DOCKER_HOST"]))
+    (programs / "ssh").chmod(0o755)
+    host = "ssh://far.lab"
+    alias(host)
+    bench.environment["PATH"] = f"{programs}:{bench.environment['PATH']}"
+    bench.environment["DOCKER_HOST"] = "unix:///no/such.sock"
+    bench.prefix = OWN_PIDS if way == "exec" else ()
+    word, name = uuid.uuid4().hex, bench.image()
+    path = context(f"{BASE}RUN echo {word} > /said\nCMD cat /said\n")
+    builder = "default" if way == "engine" else bench.name
+
+    results = [bench.build(path, builder=builder, name=name, docker_host=host) for _run in range(2)]
+
+    assert [result["changed"] for result in results] == [True, False]
+    bench.environment["DOCKER_HOST"] = host
+    assert bench.docker("run", "--rm", name) == f"{word}\n"
+    assert set(log.read_text().split()) == {"far.lab"}
+
+
 DECOY = """
 import os, socket, subprocess, sys
 pid, root, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
