@@ -18,7 +18,7 @@ import socket
 import tarfile
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.health
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.messages import control
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.progress import Progress
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend, streamed
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.service import Service
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.session import Session
 from ansible_collections.buildfleet.buildx.plugins.module_utils._clock import Deadline
 from ansible_collections.buildfleet.buildx.plugins.module_utils._connect import container_dialer
@@ -79,7 +80,9 @@ class Loading:
         result = self.bench.build(self.context, name=name)
         return {**result["load"], "changed": result["changed"]}
 
-    def load(self, *names: str, frontend: dict[str, str] | None = None, **attrs: str) -> Loaded:
+    def load(
+        self, *names: str, attrs: Mapping[str, str] | None = None, frontend: Mapping[str, str] | None = None
+    ) -> Loaded:
         """The same in this process: any names, and attributes of the exporter and the frontend."""
         ours, theirs = Engine(Target(self.way_in or self.host)), Engine(Target(self.builders_engine))
         found = containers.inspect(theirs, self.bench.container)
@@ -89,16 +92,16 @@ class Loading:
         with ours, theirs, Client(dialer) as client:
             sink = LoadSink(ours, client, lambda: progress.local("importing to docker"), containerd=by_manifest)
             files = FileSync({"context": str(self.context), "dockerfile": str(self.context)})
-            services = [Health(), files, FileSend({0: streamed(sink)})]
+            services: list[Service] = [Health(), files, FileSend({0: streamed(sink)})]
             session = Session(dialer, uuid.uuid4().hex, uuid.uuid4().hex, services)
             request = control.SolveRequest(
                 Ref=uuid.uuid4().hex, Session=session.id, Frontend="dockerfile.v0", FrontendAttrs=frontend or {}
             )
             kind = "oci" if by_manifest else "docker"
-            attrs = {**attrs, "name": ",".join(names)} if names else attrs
-            request.Exporters.add(Type=kind, Attrs=attrs)
+            wanted = {**(attrs or {}), **({"name": ",".join(names)} if names else {})}
+            request.Exporters.add(Type=kind, Attrs=wanted)
             request.ExporterDeprecated = kind
-            request.ExporterAttrsDeprecated.update(attrs)
+            request.ExporterAttrsDeprecated.update(wanted)
             try:
                 solve.run(client, session, request, progress, Deadline(120))
             finally:
@@ -275,10 +278,10 @@ def test_another_compression(loading: Loading) -> None:
 
     loading.write(f"{THREE}LABEL of={uuid.uuid4()}\n")
     zstd = {"compression": "zstd", "force-compression": "true", "oci-mediatypes": "true"}
-    loaded = loading.load(name, **zstd)
+    loaded = loading.load(name, attrs=zstd)
 
     assert (loaded.way, loaded.layers) == (("missing", 0) if loading.store == CLASSIC else ("all", 3))
-    assert loading.load(name, **zstd) == Loaded("unchanged")
+    assert loading.load(name, attrs=zstd) == Loaded("unchanged")
     assert loading.layers(name) == 3
     assert loading.no_throw_away_names()
 
@@ -300,10 +303,10 @@ def test_an_image_that_is_not_whole(loading: Loading) -> None:
                 target.addfile(member, source.extractfile(member))
     assert "Loaded image" in loading.bench.docker("load", "-i", str(part)), "the engine calls it a success"
 
-    assert loading.load(name, **zstd).way == "all"
+    assert loading.load(name, attrs=zstd).way == "all"
 
     assert loading.layers(name) == 3
-    assert loading.load(name, **zstd) == Loaded("unchanged")
+    assert loading.load(name, attrs=zstd) == Loaded("unchanged")
 
 
 def test_attestations(loading: Loading) -> None:
