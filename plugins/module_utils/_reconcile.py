@@ -59,6 +59,8 @@ def ensure(task: Task, params: Mapping[str, Any], *, check_mode: bool, warn: Cal
     with _reconciling(task, name, check_mode=check_mode):
         wish = _wish(task, name, options, params, warn)
         steps = plan(wish)
+        if steps and wish.desired is not None:
+            _precheck(task, wish, may_run=not check_mode, warn=warn)
         if not check_mode and (steps or wish.state == "started"):
             _apply(task, wish, steps, params)
         return {
@@ -152,6 +154,13 @@ def _reconciling(task: Task, name: str, *, check_mode: bool) -> Iterator[None]:
         return
     with task.store.reconciling(name, BUSY_SECONDS):
         yield
+
+
+def _precheck(task: Task, wish: Wish, *, may_run: bool, warn: Callable[[str], None]) -> None:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._builder import precheck
+
+    endpoints = {node.entry.name: node.entry.endpoint for node in wish.nodes}
+    precheck.require(wish, lambda node: task.engine(endpoints[node]), may_run=may_run, warn=warn)
 
 
 def _apply(task: Task, wish: Wish, steps: Sequence[Step], params: Mapping[str, Any], log: Any = None) -> None:

@@ -60,6 +60,12 @@ options:
       - The BuildKit image. An empty string means the default, C(moby/buildkit:buildx-stable-1).
       - Another image is put in place by re-creating the container with the same state volume, so that the cache survives. When the
         new daemon does not answer within O(wait_timeout), the old container comes back and the task fails.
+      - A rootless image, such as V(moby/buildkit:rootless), is named here like any other one. Rootless images are not tested.
+    type: str
+  version:
+    description:
+      - A release of BuildKit, such as V(v0.34.2). It stands for the image C(moby/buildkit) of that release, and for O(image).
+      - It is a text of three numbers. An empty string means the default image.
     type: str
   pull:
     description: When the image is pulled.
@@ -80,17 +86,149 @@ options:
       - Limit of the container's memory, such as V(512m) or V(2g). An empty string or V(0) takes it away.
       - Raising or lowering the limit is done while the daemon runs; taking it away re-creates the container.
     type: str
+  memory_swap:
+    description:
+      - Limit of memory and swap together, such as V(4g); V(-1) for no limit of swap. It needs O(memory).
+      - An empty string or V(0) means the engine's default, twice the memory. Every change is done while the daemon runs, as long as
+        there is a limit of memory.
+    type: str
+  cpu_quota:
+    description:
+      - Microseconds of processor time that the container gets in each O(cpu_period). V(0) takes the limit away.
+      - Every change is done while the daemon runs.
+    type: int
+  cpu_period:
+    description:
+      - The period of O(cpu_quota) in microseconds. V(0) means the engine's default, 100000.
+      - Every change is done while the daemon runs.
+    type: int
+  cpu_shares:
+    description:
+      - Weight of the container when processors are short; other containers have 1024. V(0) means the engine's default.
+      - A change is done while the daemon runs; taking it away re-creates the container.
+    type: int
+  cpuset_cpus:
+    description:
+      - Processors that the container may use, such as V(0-2,4). An empty string means all.
+      - A change is done while the daemon runs; taking it away re-creates the container.
+    type: str
+  cpuset_mems:
+    description: The same for memory nodes.
+    type: str
+  cgroup_parent:
+    description:
+      - Control group below which the container's own is made. An empty string means C(/docker/buildx).
+      - Like the CLI, an engine with another cgroup driver than C(cgroupfs) is not told of it.
+    type: str
+  network:
+    description:
+      - Network of the container, V(host), V(none), or the name of a network of the engine, which must be there. An empty string means the
+        engine's bridge. Another network re-creates the container.
+      - With V(host) the flag V(--allow-insecure-entitlement=network.host) is added, as with the CLI.
+    type: str
+  restart_policy:
+    description:
+      - When the engine starts the container again, V(no), V(always), V(unless-stopped), V(on-failure) or V(on-failure:3).
+        An empty string means V(unless-stopped). A change is done while the daemon runs.
+    type: str
+  default_load:
+    description: Whether the result of a build goes to the engine when the build says nothing of outputs.
+    type: bool
+  platforms:
+    description:
+      - Platforms that builds of this builder's node are for, such as V(linux/arm64), even if the daemon says others. An empty list means
+        what the daemon says.
+      - They are the store's alone; the container is not touched.
+    type: list
+    elements: str
+  driver_opts:
+    description:
+      - All options of the driver as the CLI's C(--driver-opt) takes them, as a dict or as a list of texts such as V(memory=2g), under
+        either spelling (C(memory-swap), C(memory_swap)). Options with a name of their own here are better given by that.
+      - What is given is exact. A stored option that neither this nor an option with a name of its own says is back to its default,
+        variables (C(env.NAME)) among them.
+      - C(provenance-add-gha) and C(allow-untrusted-image) are kept for the CLI; they mean nothing to this module.
+    type: raw
   buildkitd_config:
     description:
       - The daemon's configuration, with the structure of C(buildkitd.toml). A dict that is given is exact; C({}) removes it.
       - Files that C(registry) tables name under C(ca) and C(keypair) are read on the target and copied into the container.
       - A new configuration is put in place with a restart of the daemon; the first and the last one re-create the container.
       - A new builder for which it is not given takes C(buildkitd.default.toml) in the store's directory, as the CLI does.
+      - Texts are taken for the type that BuildKit's configuration has, so that what a template gives (V("true"), V("4")) is right.
+      - Keys that BuildKit does not know, or not yet in the release that is asked for, are refused, since it would ignore them.
     type: dict
+  buildkitd_config_file:
+    description:
+      - The path of a C(buildkitd.toml) on the target, in place of O(buildkitd_config). An empty string removes the configuration.
+      - The CLI's C(--buildkitd-config). Paths in it are relative to the working directory, so write them absolute.
+    type: path
+  registries:
+    description:
+      - The C(registry) tables of the configuration, by the registry's name, HOST or HOST:PORT. They replace those of the stored
+        configuration, and join an O(buildkitd_config) that has none. C({}) removes them.
+      - C(mirrors), a list of HOST[:PORT][/PATH]. C(http), whether it speaks plain HTTP. C(insecure), whether its certificate is not
+        verified. C(ca), a list of files on the target with certificates of authorities. C(keypair), a list of client certificates,
+        each with the files C(key) and C(cert) on the target. C(tlsconfigdir), a list of directories in the container.
+      - The files are copied into the container. As with the CLI they are readable for every process in it, and the store has them too.
+    type: dict
+  gc:
+    description:
+      - What the daemon keeps of its cache, under the names of BuildKit's configuration. It replaces these keys of the table
+        C(worker.oci) of the stored configuration, and joins an O(buildkitd_config) that has none. C({}) removes them.
+      - A space is bytes, a size such as V(10GB), in which a GB is 1024 MB, or a part of the disk such as V(20%).
+    type: dict
+    suboptions:
+      enabled:
+        description: Whether the daemon collects garbage at all. BuildKit's key C(gc).
+        type: bool
+      reservedSpace:
+        description: Space that is never collected.
+        type: str
+      maxUsedSpace:
+        description: Space that the cache never exceeds.
+        type: str
+      minFreeSpace:
+        description: Space on the disk that is to stay free.
+        type: str
+      gckeepstorage:
+        description: The name of O(gc.reservedSpace) before BuildKit 0.17.
+        type: str
+      gcpolicy:
+        description:
+          - Rules, one after another, in place of the default ones. What a rule matches is collected until its limits are kept; a
+            rule without any limit collects all that it matches.
+        type: list
+        elements: dict
+        suboptions:
+          all:
+            description: Whether internal and shared records are collected too.
+            type: bool
+          filters:
+            description: Which records; one of them must match, such as V(type==source.local).
+            type: list
+            elements: str
+          keepDuration:
+            description: Records that were used in this time stay. Seconds, or a duration such as V(48h).
+            type: str
+          keepBytes:
+            description: The name of O(gc.gcpolicy[].reservedSpace) before BuildKit 0.17.
+            type: str
+          reservedSpace:
+            description: Space that this rule never collects.
+            type: str
+          maxUsedSpace:
+            description: Space that this rule lets the cache have.
+            type: str
+          minFreeSpace:
+            description: Space on the disk that this rule tries to free.
+            type: str
   buildkitd_flags:
     description:
       - Arguments of the daemon, as a list or as one string with the quoting of a shell. An empty value means the CLI's default.
       - As with the CLI, V(--allow-insecure-entitlement=network.host) is added when no entitlement is named.
+      - A flag that the daemon does not know is refused. For that the image is pulled and run once, without network and volume, as
+        C(buildkitd --help); check mode does not do so, and warns of what it has not checked.
     type: raw
   endpoint:
     description:
@@ -125,18 +263,79 @@ EXAMPLES = r"""
 - name: A builder with a mirror, limits and a pinned BuildKit
   buildfleet.buildx.buildx_builder:
     name: ci
-    image: moby/buildkit:v0.34.2
+    version: v0.34.2
     memory: 4g
     env:
       BUILDKIT_STEP_LOG_MAX_SIZE: "10485760"
     buildkitd_config:
-      registry:
-        docker.io:
-          mirrors: [mirror.example.com]
       worker:
         oci:
           max-parallelism: 4
+    registries:
+      docker.io:
+        mirrors: [mirror.example.com]
     use: true
+
+- name: Registries with an authority and a client certificate of their own, and one without TLS
+  buildfleet.buildx.buildx_builder:
+    name: ci
+    registries:
+      registry.example.com:
+        ca: [/etc/ssl/registry/ca.pem]
+        keypair:
+          - key: /etc/ssl/registry/client.key
+            cert: /etc/ssl/registry/client.pem
+      localhost:5000:
+        http: true
+
+- name: The cache keeps to 100 GB and leaves a fifth of the disk free
+  buildfleet.buildx.buildx_builder:
+    name: ci
+    gc:
+      reservedSpace: 10GB
+      maxUsedSpace: 100GB
+      minFreeSpace: 20%
+
+- name: Own rules of garbage collection
+  buildfleet.buildx.buildx_builder:
+    name: ci
+    gc:
+      gcpolicy:
+        - filters: [type==source.local, type==exec.cachemount]
+          keepDuration: 48h
+          maxUsedSpace: 2GB
+        - all: true
+          maxUsedSpace: 50GB
+
+- name: A configuration that is a file of the host already
+  buildfleet.buildx.buildx_builder:
+    name: ci
+    buildkitd_config_file: /etc/buildkit/buildkitd.toml
+
+- name: Two of the host's processors, and no swap
+  buildfleet.buildx.buildx_builder:
+    name: ci
+    memory: 4g
+    memory_swap: 4g
+    cpu_quota: 200000
+    cpu_period: 100000
+    restart_policy: on-failure:5
+
+- name: A builder on the host's network that loads its results
+  buildfleet.buildx.buildx_builder:
+    name: local
+    network: host
+    default_load: true
+
+- name: Options as the CLI takes them
+  buildfleet.buildx.buildx_builder:
+    name: ci
+    driver_opts: [image=moby/buildkit:v0.34.2, memory=4g, "env.no_proxy=localhost"]
+
+- name: A builder that is used for one platform only
+  buildfleet.buildx.buildx_builder:
+    name: arm
+    platforms: [linux/arm64]
 
 - name: A builder is declared now and boots with its first build
   buildfleet.buildx.buildx_builder:
@@ -182,6 +381,12 @@ steps:
       description: V(none), V(builds) when running builds are cut off, V(cache) when the build cache is lost.
       type: str
       sample: builds
+findings:
+  description: Everything that is wrong with what is declared, one text each. Nothing was changed.
+  returned: when what is declared cannot work
+  type: list
+  elements: str
+  sample: ["worker.oci.max-paralelism: BuildKit has no such key and would ignore it; did you mean max-parallelism?"]
 daemon_log:
   description: The last lines of the daemon's log.
   returned: when the daemon does not answer
@@ -214,7 +419,7 @@ status:
   sample: 409
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -225,6 +430,25 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._task import Tas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+SPACES: dict[str, Any] = {name: {"type": "str"} for name in ("reservedSpace", "maxUsedSpace", "minFreeSpace")}
+GC: dict[str, Any] = {
+    "enabled": {"type": "bool"},
+    "gckeepstorage": {"type": "str"},
+    **SPACES,
+    "gcpolicy": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "all": {"type": "bool"},
+            "filters": {"type": "list", "elements": "str"},
+            "keepDuration": {"type": "str"},
+            "keepBytes": {"type": "str"},
+            **SPACES,
+        },
+    },
+}
 
 
 def reconcile(module: AnsibleModule) -> Mapping[str, object]:
@@ -243,10 +467,26 @@ def main() -> None:
                 "state": {"type": "str", "default": "started", "choices": ["started", "present", "stopped", "absent"]},
                 "driver": {"type": "str", "default": "docker-container", "choices": ["docker-container"]},
                 "image": {"type": "str"},
+                "version": {"type": "str"},
                 "pull": {"type": "str", "default": "auto", "choices": ["auto", "always", "missing", "never"]},
                 "env": {"type": "dict"},
                 "memory": {"type": "str"},
+                "memory_swap": {"type": "str"},
+                "cpu_quota": {"type": "int"},
+                "cpu_period": {"type": "int"},
+                "cpu_shares": {"type": "int"},
+                "cpuset_cpus": {"type": "str"},
+                "cpuset_mems": {"type": "str"},
+                "cgroup_parent": {"type": "str"},
+                "network": {"type": "str"},
+                "restart_policy": {"type": "str"},
+                "default_load": {"type": "bool"},
+                "platforms": {"type": "list", "elements": "str"},
+                "driver_opts": {"type": "raw"},
                 "buildkitd_config": {"type": "dict"},
+                "buildkitd_config_file": {"type": "path"},
+                "registries": {"type": "dict"},
+                "gc": {"type": "dict", "options": GC},
                 "buildkitd_flags": {"type": "raw"},
                 "endpoint": {"type": "str"},
                 "use": {"type": "bool", "default": False},
