@@ -268,6 +268,10 @@ class Driven:
     bench: Bench
     docker_host: str
 
+    @staticmethod
+    def older_than(minor: int) -> bool:
+        return older_than(minor)
+
     def solve(
         self,
         context: Path,

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import older_than
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import FileSend
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_tree import TreeReceiver
@@ -134,7 +133,7 @@ def test_deletion(exports: Callable[[str], Exports], tmp_path: Path) -> None:
         (root / "c").symlink_to(tmp_path / "outside")
         (root / "b").mkdir()
         (root / "b" / "x").write_text("x")
-    if older_than(31):
+    if both.driven.older_than(31):
         with pytest.raises(BuildxError, match=r"mode=delete of a local output needs .* v0\.31 or newer"):
             both.our(mode="delete")
         assert (both.ours / "b" / "x").exists()
