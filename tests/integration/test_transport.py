@@ -87,12 +87,13 @@ class Proxy:
     async def _requests(self, reader: asyncio.StreamReader, engine: Any, client: Any) -> None:
         try:
             while data := await reader.read(1 << 16):
-                answer = self._answer(data) if data.startswith((b"POST ", b"GET ")) else None
+                head = data
+                answer = self._answer(head) if head.startswith((b"POST ", b"GET ")) else None
                 if answer is None:
                     engine.write(data)
                     await engine.drain()
                     continue
-                while answer and not data.endswith(b"0\r\n\r\n"):
+                while answer and b"chunked" in head and not data.endswith(b"0\r\n\r\n"):
                     data = await reader.read(1 << 16)
                 client.write(answer)
                 client.close()
@@ -252,6 +253,20 @@ def test_engine_by_ssh(bench: Bench, context: Callable[..., Path], way: str, ali
     bench.environment["DOCKER_HOST"] = host
     assert bench.docker("run", "--rm", name) == f"{word}\n"
     assert set(log.read_text().split()) == {"far.lab"}
+
+
+def test_ssh_that_fails(bench: Bench, context: Callable[..., Path]) -> None:
+    """What ssh says is what is wrong."""
+    programs = bench.directory / "programs"
+    programs.mkdir()
+    (programs / "ssh").write_text("#!/bin/sh\necho 'me@far.lab: Permission denied (publickey).' >&2; exit 255\n")
+    (programs / "ssh").chmod(0o755)
+    bench.environment["PATH"] = f"{programs}:{bench.environment['PATH']}"
+
+    result = bench.failed_build(context(BASE), builder="default", name=bench.image(), docker_host="ssh://me@far.lab")
+
+    assert result["error"]["kind"] == "engine_unreachable"
+    assert "ssh://me@far.lab: me@far.lab: Permission denied (publickey)." in result["msg"]
 
 
 DECOY = """

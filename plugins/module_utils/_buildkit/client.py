@@ -19,7 +19,7 @@ from .dial import Dialer
 from .messages import control
 
 if TYPE_CHECKING:
-    from .relay import Relay
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._relay import Relay
 
 SERVICE = "/moby.buildkit.v1.Control/"
 OPTIONS = (
@@ -48,10 +48,10 @@ class Client:
         target = dialer.target()
         self._relay: Optional[Relay] = None
         if target is None:
-            from .relay import Relay
+            from ansible_collections.buildfleet.buildx.plugins.module_utils._relay import Relay
 
-            self._relay = Relay(dialer)
-            target = self._relay.target()
+            self._relay = Relay(dialer.dial)
+            target = f"unix:{self._relay.path}"
         options = [*OPTIONS, ("grpc.default_authority", dialer.authority)]
         self._channel = grpc.insecure_channel(target, options=options)
 

@@ -8,16 +8,21 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._deps import expect, require
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError, EngineUnreachable
 
 from .contexts import Target, Tls
 from .questions import Questions, decoded, silent, unreachable
-from .raw import api_prefix
+from .raw import api_prefix, ssh_program
+
+if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._relay import Relay
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._sockets import Program
 
 
 class Engine:
@@ -31,6 +36,8 @@ class Engine:
         expect("docker")
         self.target = target
         self._api: Optional[Any] = None
+        self._relay: Optional[Relay] = None
+        self._program: Optional[Program] = None
         self._questions = Questions(target)
         self._info: Optional[dict[str, Any]] = None
 
@@ -44,6 +51,9 @@ class Engine:
         if self._api is not None:
             self._api.close()
             self._api = None
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
         self._questions.close()
 
     @property
@@ -56,14 +66,25 @@ class Engine:
         docker = require("docker")
         target = self.target
         tls: object = _tls_config(docker, target.tls) if target.tls else False
+        host = target.host
+        if host.startswith("ssh:") and target.use_ssh_client:
+            # docker-py wants paramiko even for the ssh program.
+            from ansible_collections.buildfleet.buildx.plugins.module_utils._relay import Relay
+
+            self._relay = Relay(self._log_in)
+            host = f"unix://{self._relay.path}"
         with self.errors("reach the engine"):
             return docker.APIClient(
-                base_url=target.host,
+                base_url=host,
                 version=target.api_version,
                 timeout=target.timeout,
                 tls=tls,
                 use_ssh_client=target.use_ssh_client,
             )
+
+    def _log_in(self) -> socket.socket:
+        self._program = ssh_program(self.target.host)
+        return self._program.socket
 
     def ask(
         self, what: str, method: str, path: str, body: Optional[Mapping[str, object]] = None, *, newest: bool = False
@@ -74,7 +95,7 @@ class Engine:
         """
         path = ("" if newest else api_prefix(self.target.api_version)) + path
         if self.target.host.startswith("ssh:"):
-            # There each connection is a login, and docker-py has its own ways to do that.
+            # There each connection is a login, which docker-py's pool has made already.
             with self.errors(what):
                 answer = self.api.request(method, self.api.base_url + path, json=body, timeout=self.target.timeout)
                 return decoded(what, answer.status_code, answer.content)
@@ -112,7 +133,7 @@ class Engine:
         except requests.exceptions.Timeout as exc:
             raise silent(what, self.target) from exc
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as exc:
-            words = _innermost(exc)
+            words = (self._program.said.strip() if self._program else "") or _innermost(exc)
             if str(exc).startswith("Credentials store error"):
                 raise EngineError(
                     f"could not {what}: the registry's credentials cannot be had: {words}",

@@ -38,7 +38,7 @@ def open_socket(target: Target) -> socket.socket:
         if url.scheme == "unix":
             return _unix(url.netloc + url.path, target.timeout)
         if url.scheme == "ssh":
-            return _ssh(target.host)
+            return ssh_program(target.host).socket
         if target.tls is not None:
             target.tls.check()
         plain = socket.create_connection((url.hostname, url.port or 2375), timeout=target.timeout)
@@ -66,12 +66,12 @@ def _unix(path: str, timeout: float) -> socket.socket:
     return stream
 
 
-def _ssh(host: str) -> socket.socket:
+def ssh_program(host: str) -> Program:
     """The API through `ssh HOST docker system dial-stdio`, as the docker CLI reaches it."""
     url = urlsplit(host)
     address = f"{url.username}@{url.hostname}" if url.username else str(url.hostname)
     port = ["-p", str(url.port)] if url.port else []
-    return Program(["ssh", "-o", "BatchMode=yes", *port, "--", address, "docker", "system", "dial-stdio"]).socket
+    return Program(["ssh", "-o", "BatchMode=yes", *port, "--", address, "docker", "system", "dial-stdio"])
 
 
 def _tls(plain: socket.socket, target: Target, name: str) -> ssl.SSLSocket:

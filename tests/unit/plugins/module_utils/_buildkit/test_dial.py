@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.dial import UnixDialer
-from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.relay import Relay
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildkitError, EngineError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._relay import Relay
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # a socket left open
 
@@ -76,7 +76,7 @@ def nothing_left() -> Iterator[None]:
 def connect(relay: Relay) -> socket.socket:
     stream = socket.socket(socket.AF_UNIX)
     stream.settimeout(10)
-    stream.connect(relay.target()[len("unix:") :])
+    stream.connect(relay.path)
     return stream
 
 
@@ -98,7 +98,7 @@ def test_a_daemons_socket(tmp_path: Path) -> None:
 
 def test_each_connection_is_one_of_the_dialer(nothing_left: None) -> None:
     dialer = Echo()
-    relay = Relay(dialer)
+    relay = Relay(dialer.dial)
     streams = [connect(relay) for _time in range(3)]
     for number, stream in enumerate(streams):
         stream.sendall(b"hello %d" % number)
@@ -111,7 +111,7 @@ def test_each_connection_is_one_of_the_dialer(nothing_left: None) -> None:
 
 
 def test_much_data_both_ways(nothing_left: None) -> None:
-    relay = Relay(Echo())
+    relay = Relay(Echo().dial)
     stream = connect(relay)
     content = b"abcdefgh" * 300_000
     sender = threading.Thread(target=stream.sendall, args=(content,))
@@ -127,7 +127,7 @@ def test_much_data_both_ways(nothing_left: None) -> None:
 
 def test_the_end_of_one_side_is_the_end_of_the_other(nothing_left: None) -> None:
     dialer = Echo()
-    relay = Relay(dialer)
+    relay = Relay(dialer.dial)
     connect(relay).close()
     while not dialer.threads:
         time.sleep(0.01)
@@ -138,7 +138,7 @@ def test_the_end_of_one_side_is_the_end_of_the_other(nothing_left: None) -> None
 
 def test_a_way_that_cannot_be_opened_is_remembered(nothing_left: None) -> None:
     """grpcio only sees that the connection ends; the words are here."""
-    relay = Relay(Nowhere())
+    relay = Relay(Nowhere().dial)
     with connect(relay) as stream:
         assert stream.recv(1) == b""
     assert str(relay.failure) == "the container is paused"
@@ -149,7 +149,7 @@ def test_a_way_that_cannot_be_opened_is_remembered(nothing_left: None) -> None:
 
 def test_closing_ends_every_connection_and_leaves_nothing(nothing_left: None, tmp_path: Path) -> None:
     dialer = Echo()
-    relay = Relay(dialer)
+    relay = Relay(dialer.dial)
     stream = connect(relay)
     stream.sendall(b"x")
     assert stream.recv(10) == b"X"
@@ -165,9 +165,9 @@ def test_it_has_no_name(nothing_left: None, tmp_path: Path, monkeypatch: pytest.
     """Who can connect can build as the daemon's owner; and what has no name is not left behind by a process that is
     killed."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    relay = Relay(Echo())
+    relay = Relay(Echo().dial)
     assert list(tmp_path.iterdir()) == []
-    assert relay.target().startswith("unix:/proc/self/fd/")
+    assert relay.path.startswith("/proc/self/fd/")
     with connect(relay) as stream:
         stream.sendall(b"x")
         assert stream.recv(10) == b"X"
@@ -179,7 +179,7 @@ def test_a_directory_whose_name_is_long(nothing_left: None, tmp_path: Path, monk
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))
-    relay = Relay(Echo())
+    relay = Relay(Echo().dial)
     with connect(relay) as stream:
         stream.sendall(b"x")
         assert stream.recv(10) == b"X"

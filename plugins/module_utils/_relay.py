@@ -4,7 +4,7 @@
 
 # This module_utils is PRIVATE to the collection: it may change at any time without notice.
 
-"""A private unix socket in front of a way to a daemon that is no address, for grpcio, which dials addresses only."""
+"""A private unix socket in front of a way that is no address, for libraries that dial addresses only."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ import os
 import socket
 import tempfile
 import threading
+from collections.abc import Callable
 from typing import Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError
 
-from .dial import Dialer
-
 
 class Relay:
-    """Every connection to it becomes a connection of the dialer.
+    """Every connection to it becomes one that `dial` makes; failure: why it last could not.
 
     Its socket has no name but a descriptor of this process: nobody else can reach it, and nothing of it is left
     behind, however the process ends.
     """
 
-    def __init__(self, dialer: Dialer) -> None:
-        self._dialer = dialer
+    def __init__(self, dial: Callable[[], socket.socket]) -> None:
+        self._dial = dial
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._held = _bind_without_name(self._listener)
         self._listener.listen(4)
@@ -37,8 +36,10 @@ class Relay:
         self._thread = threading.Thread(target=self._accept, name="relay", daemon=True)
         self._thread.start()
 
-    def target(self) -> str:
-        return f"unix:/proc/self/fd/{self._held}"
+    @property
+    def path(self) -> str:
+        """Of the socket, valid in this process only."""
+        return f"/proc/self/fd/{self._held}"
 
     def close(self) -> None:
         """End the relay and every connection through it."""
@@ -58,7 +59,7 @@ class Relay:
             except OSError:
                 return
             try:
-                far = self._dialer.dial()
+                far = self._dial()
             except BuildxError as exc:
                 self.failure = exc
                 near.close()
