@@ -124,7 +124,14 @@ class Client:
         except grpc.RpcError as exc:
             if self._relay is not None and self._relay.failure is not None:
                 raise self._relay.failure from exc
-            raise BuildkitError(f"could not {what}: {self.words(exc)}", code=exc.code().name) from exc
+            code = exc.code().name
+            if code == "DEADLINE_EXCEEDED":
+                raise BuildkitError(
+                    f"could not {what}: the daemon gave no answer",
+                    hint="See whether the daemon is frozen, or its host overloaded.",
+                    code=code,
+                ) from exc
+            raise BuildkitError(f"could not {what}: {self.words(exc)}", code=code) from exc
 
     def words(self, exc: Any) -> str:
         """The words of a failed call, with what the way to the daemon said of it."""

@@ -17,13 +17,15 @@ import json
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 from urllib.parse import urlsplit
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError, EngineUnreachable
-from ansible_collections.buildfleet.buildx.plugins.module_utils._sockets import Program, decrypted
 
 from .contexts import Target
+
+if TYPE_CHECKING:
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._sockets import Program
 
 LONGEST_HEAD = 64 << 10
 
@@ -44,6 +46,8 @@ def open_socket(target: Target) -> socket.socket:
         plain = socket.create_connection((url.hostname, url.port or 2375), timeout=target.timeout)
         if target.tls is None:
             return plain
+        from ansible_collections.buildfleet.buildx.plugins.module_utils._sockets import decrypted
+
         with contextlib.ExitStack() as undo:
             undo.callback(plain.close)
             encrypted = _tls(plain, target, url.hostname or "")
@@ -68,6 +72,8 @@ def _unix(path: str, timeout: float) -> socket.socket:
 
 def ssh_program(host: str) -> Program:
     """The API through `ssh HOST docker system dial-stdio`, as the docker CLI reaches it."""
+    from ansible_collections.buildfleet.buildx.plugins.module_utils._sockets import Program
+
     url = urlsplit(host)
     address = f"{url.username}@{url.hostname}" if url.username else str(url.hostname)
     port = ["-p", str(url.port)] if url.port else []
