@@ -59,7 +59,7 @@ class Case:
         paths = self._context.paths()
         ignored = ignore_file(self._chance, paths) if self._ignored else b""
         left = list(_left(paths, ignored.lstrip(b"\xef\xbb\xbf").splitlines()))
-        text = dockerfile(self._chance, left, list(self._others))
+        text = dockerfile(self._chance, left, self._context.linked(left), list(self._others))
         name = b"Dockerfile"
         if self._apart:
             name = b"Dockerfile.any"

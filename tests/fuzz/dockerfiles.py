@@ -104,10 +104,13 @@ def _blurred(chance: random.Random, name: bytes) -> bytes:
     return name[:at] + b"\\" + name[at:] if escaped else name
 
 
-def dockerfile(chance: random.Random, paths: Sequence[bytes], contexts: Sequence[str]) -> bytes:
+def dockerfile(
+    chance: random.Random, paths: Sequence[bytes], linked: Sequence[bytes], contexts: Sequence[str]
+) -> bytes:
     """Some instructions that copy from a context.
 
-    paths: what is likely to be there after the ignore file. contexts: names of further contexts.
+    paths: what is likely to be there after the ignore file. linked: paths on which there is a link.
+    contexts: names of further contexts.
     """
     lines = [b"FROM scratch"]
     if chance.random() < 0.15:
@@ -119,14 +122,17 @@ def dockerfile(chance: random.Random, paths: Sequence[bytes], contexts: Sequence
             chance.choice((b"COPY", b"COPY", b"ADD")) + flags + b" . " + chance.choice((b"/", b"/", b"/all/", b"."))
         )
     for number in range(chance.choice((0, 0, 1, 2)) if whole else chance.choice((1, 1, 2, 3))) if paths else ():
-        lines.append(_copy(chance, paths, number))
+        lines.append(_copy(chance, paths, linked, number))
     lines += [b"COPY --from=" + name.encode() + b" . /of-" + name.encode() + b"/" for name in contexts]
     return b"\n".join(lines) + b"\n"
 
 
-def _copy(chance: random.Random, paths: Sequence[bytes], number: int) -> bytes:
+def _copy(chance: random.Random, paths: Sequence[bytes], linked: Sequence[bytes], number: int) -> bytes:
     word = chance.choice((b"COPY", b"COPY", b"COPY", b"ADD"))
-    sources = [_source(chance, paths) for _ in range(chance.choice((1, 1, 1, 2, 3)))]
+    sources = [
+        _source(chance, linked if linked and chance.random() < 0.3 else paths)
+        for _ in range(chance.choice((1, 1, 1, 2, 3)))
+    ]
     to = chance.choice((b"/to%d/", b"/to%d/", b"/a/b/to%d/", b"to%d/", b"/to%d/../up%d/", b"/")).replace(
         b"%d", b"%d" % number
     )

@@ -16,7 +16,7 @@ import socket
 import stat
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 EPOCH = 1_700_000_000
 """Unix time after all times of the trees: what builds make themselves is set to it."""
@@ -83,6 +83,17 @@ class Tree:
     def paths(self) -> list[bytes]:
         """All paths relative to the root, sorted, parents first."""
         return sorted(self._walk(b""), key=lambda path: path.split(b"/"))
+
+    def linked(self, paths: Iterable[bytes]) -> list[bytes]:
+        """Those of some paths that are links to what is in the tree, and what is to be reached through them."""
+        found, top = [], os.path.realpath(self.root) + b"/"
+        for path in paths:
+            whole = os.path.join(self.root, path)
+            if os.path.islink(whole) and os.path.exists(whole) and os.path.realpath(whole).startswith(top):
+                found.append(path)
+                if os.path.isdir(whole):
+                    found += [os.path.join(path, name) for name in sorted(os.listdir(whole))]
+        return found
 
     def is_directory(self, path: bytes) -> bool:
         return stat.S_ISDIR(os.lstat(os.path.join(self.root, path)).st_mode)
