@@ -18,7 +18,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import E
 
 from .contexts import Target, Tls
 from .questions import Questions, decoded, silent, unreachable
-from .raw import api_prefix, ssh_program
+from .raw import api_prefix
 
 if TYPE_CHECKING:
     from ansible_collections.buildfleet.buildx.plugins.module_utils._relay import Relay
@@ -83,6 +83,8 @@ class Engine:
             )
 
     def _log_in(self) -> socket.socket:
+        from .remote import ssh_program
+
         self._program = ssh_program(self.target.host)
         return self._program.socket
 

@@ -12,48 +12,29 @@ answer may stay in its buffers; so the connection is opened and upgraded here, b
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Optional, Union
+from typing import Optional, Union
 from urllib.parse import urlsplit
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import EngineError, EngineUnreachable
 
 from .contexts import Target
 
-if TYPE_CHECKING:
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._sockets import Program
-
 LONGEST_HEAD = 64 << 10
 
 
 def open_socket(target: Target) -> socket.socket:
-    """A connected socket to the engine's API. Raises EngineUnreachable.
-
-    TLS and ssh stand behind a socket pair, so that every caller sees a socket that can be polled.
-    """
+    """A connected socket to the engine's API, which can be polled whatever is behind it. Raises EngineUnreachable."""
     url = urlsplit(target.host)
     try:
         if url.scheme == "unix":
             return _unix(url.netloc + url.path, target.timeout)
-        if url.scheme == "ssh":
-            return ssh_program(target.host).socket
-        if target.tls is not None:
-            target.tls.check()
-        plain = socket.create_connection((url.hostname, url.port or 2375), timeout=target.timeout)
-        if target.tls is None:
-            return plain
-        from ansible_collections.buildfleet.buildx.plugins.module_utils._sockets import decrypted
+        from . import remote
 
-        with contextlib.ExitStack() as undo:
-            undo.callback(plain.close)
-            encrypted = _tls(plain, target, url.hostname or "")
-            undo.pop_all()
-        return decrypted(encrypted)
-    except (OSError, ssl.SSLError) as exc:
+        return remote.open_socket(target)
+    except OSError as exc:
         raise EngineUnreachable(
             f"no Docker engine answers at {target.host}: {exc.strerror or exc}", hint=EngineUnreachable.ADVICE
         ) from exc
@@ -68,27 +49,6 @@ def _unix(path: str, timeout: float) -> socket.socket:
         stream.close()
         raise
     return stream
-
-
-def ssh_program(host: str) -> Program:
-    """The API through `ssh HOST docker system dial-stdio`, as the docker CLI reaches it."""
-    from ansible_collections.buildfleet.buildx.plugins.module_utils._sockets import Program
-
-    url = urlsplit(host)
-    address = f"{url.username}@{url.hostname}" if url.username else str(url.hostname)
-    port = ["-p", str(url.port)] if url.port else []
-    return Program(["ssh", "-o", "BatchMode=yes", *port, "--", address, "docker", "system", "dial-stdio"])
-
-
-def _tls(plain: socket.socket, target: Target, name: str) -> ssl.SSLSocket:
-    tls = target.tls
-    context = ssl.create_default_context(cafile=tls.ca if tls else None)
-    if tls is not None and not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls is not None and tls.cert:
-        context.load_cert_chain(tls.cert, tls.key)
-    return context.wrap_socket(plain, server_hostname=name)
 
 
 def upgrade(stream: socket.socket, path: str, protocol: str, *, body: Optional[Mapping[str, object]] = None) -> None:
