@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Optional
 
 # `   --addr string [ --addr string ]   listening address …` since 0.34, `   --addr value   …` before, `-v` behind a comma.
-_LINE = re.compile(r"\s+(?P<names>--?[A-Za-z][^ ]*(?:, --?[A-Za-z][^ ]*)*)(?P<value> [a-z]+)?(?: \[.*?\])?(?:\s{2,}|\s*$)")
+_LINE = re.compile(
+    r"\s+(?P<names>--?[A-Za-z][^ ]*(?:, --?[A-Za-z][^ ]*)*)(?P<value> [a-z]+)?(?: \[.*?\])?(?:\s{2,}|\s*$)"
+)
 _VERSION = re.compile(r"^VERSION:\s+(\S+)", re.MULTILINE)
 _TRUE_WORDS = ("1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False")
 _HIDDEN = {"trace": "", "containerd-worker-platform": "string", "containerd-worker-namespace": "string"}

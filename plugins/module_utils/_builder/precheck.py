@@ -69,7 +69,9 @@ class _Change:
 
     def differs(self, *words: str) -> bool:
         """Whether one of these fields of the entry becomes another one."""
-        return self.before is None or any(getattr(self.before, word) != getattr(self.node.entry, word) for word in words)
+        return self.before is None or any(
+            getattr(self.before, word) != getattr(self.node.entry, word) for word in words
+        )
 
     @property
     def image(self) -> str:
@@ -145,7 +147,9 @@ def _help(change: _Change) -> Optional[daemon_flags.Help]:
     """Ask the image's daemon what it knows. None, with a warning, when nobody could."""
     from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import images, one_shot
 
-    unchecked = f"whether BuildKit in {change.image} knows all flags and keys of {change.node.entry.name} was not checked"
+    unchecked = (
+        f"whether BuildKit in {change.image} knows all flags and keys of {change.node.entry.name} was not checked"
+    )
     if not change.may_run:
         change.warn(f"{unchecked}: for that its image is pulled and run once, which check mode does not do")
         return None

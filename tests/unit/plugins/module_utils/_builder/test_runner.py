@@ -273,7 +273,7 @@ class Bench:
     @property
     def engine(self) -> Engine:
         engine: Any = Engine(Target("unix:///nowhere"))
-        engine._api = engine._questions = self.api
+        engine._library()._api = engine._questions = self.api
         return engine  # type: ignore[no-any-return]
 
     def apply(self, wish: Wish, steps: list[Step], log: Any = None) -> Runner:

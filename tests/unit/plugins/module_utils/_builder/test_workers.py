@@ -37,7 +37,7 @@ class Bench:
         self.log = log
         self.budgets: list[float] = []
         self.engine: Any = Engine(Target("unix:///nowhere"))
-        self.engine._api = self.engine._questions = self
+        self.engine._library()._api = self.engine._questions = self
 
     def close(self) -> None:
         """Nothing is held."""

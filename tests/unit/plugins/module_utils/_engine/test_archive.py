@@ -114,7 +114,7 @@ class Api:
 
 def engine(api: Api) -> Engine:
     made = Engine(Target("unix:///nowhere"))
-    made._api = api
+    made._library()._api = api
     return made
 
 

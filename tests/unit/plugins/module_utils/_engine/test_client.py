@@ -41,7 +41,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 def engine(**calls: Any) -> Engine:
     made = Engine(Target("unix:///run/some.sock", timeout=7))
-    made._api = SimpleNamespace(**calls)
+    made._library()._api = SimpleNamespace(**calls)
     return made
 
 
@@ -169,7 +169,7 @@ def test_an_engine_behind_ssh_is_asked_through_docker_py() -> None:
         return SimpleNamespace(status_code=404, content=b'{"message":"no such container"}')
 
     made = Engine(Target("ssh://user@host", api_version="1.43"))
-    made._api = SimpleNamespace(base_url="http+docker://ssh", request=request, close=lambda: None)
+    made._library()._api = SimpleNamespace(base_url="http+docker://ssh", request=request, close=lambda: None)
 
     assert containers.inspect(made, "box") is None
     assert calls == [("GET", "http+docker://ssh/v1.43/containers/box/json", None)]

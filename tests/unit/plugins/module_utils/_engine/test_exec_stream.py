@@ -265,7 +265,7 @@ def test_a_command_to_its_end() -> None:
         exec_inspect=lambda identity: {"ExitCode": 3},
     )
     engine = Engine(Target("unix:///nowhere"))
-    engine._api = api
+    engine._library()._api = api
     assert exec_stream.run(engine, "box", ["buildkitd", "--version"]) == (3, "line\n�")
     assert calls == [("box", ["buildkitd", "--version"])]
     api.exec_inspect = lambda identity: {"ExitCode": None}
