@@ -12,7 +12,9 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
+import os
 import shutil
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     from conftest import Bench
 
 BASE = "FROM scratch\nADD root.tar /\n"
-PORTS = {"mutual": 1201, "tls": 1202, "expired": 1203, "tcp": 1204, "nobody": 1205}
-"""What the daemons of the container listen at; at the last one nobody."""
+PORTS = {"mutual": 1201, "tls": 1202, "expired": 1203, "tcp": 1204, "mortal": 1205, "nobody": 1206}
+"""What the daemons of the container listen at; at the last one nobody, and `mortal` is for one test."""
 NAME = "buildkit.lab"
 """What the certificates are for, besides 127.0.0.1."""
 DAY = datetime.timedelta(days=1)
@@ -98,10 +100,15 @@ class Far:
                      "--addr", "unix:///keys/s", "--addr", "unix:///run/buildkit/buildkitd.sock")  # fmt: skip
         self.pid: int = bench.inspect(self.container)["State"]["Pid"]
         for way, certificate in (("tls", "server"), ("expired", "expired"), ("tcp", "")):
-            command = ["buildkitd", "--root", f"/var/lib/{way}", *self.arguments(way, certificate)]
-            bench.docker("exec", "-d", self.container, *command)
-        for way in ("mutual", "tls", "expired", "tcp"):
-            bench.wait(f"{way} listens", lambda port=PORTS[way]: self._listens(port))
+            self.serve(way, certificate)
+        bench.wait("the first daemon listens", lambda: self._listens(PORTS["mutual"]))
+
+    def serve(self, way: str, certificate: str) -> list[str]:
+        """Start another daemon in the container, and wait until it listens. Its command."""
+        command = ["buildkitd", "--root", f"/var/lib/{way}", *self.arguments(way, certificate)]
+        self._bench.docker("exec", "-d", self.container, *command)
+        self._bench.wait(f"{way} listens", lambda: self._listens(PORTS[way]))
+        return command
 
     @staticmethod
     def arguments(way: str, certificate: str, *more: str) -> list[str]:
@@ -281,6 +288,29 @@ def test_addresses_that_lead_nowhere(
 
     assert words in result["msg"]
     assert f"the builder {bench.name} cannot be reached at {endpoint}" in result["msg"]
+
+
+def test_daemon_is_killed(
+    remote: Callable[..., Bench], far: Far, context: Callable[..., Path], mark: str, temporary: Path
+) -> None:
+    """A remote daemon that dies ends the build within seconds, and nothing of it is left."""
+    command = far.serve("mortal", "server")
+    bench = remote("mortal", **far.keys(client=""))
+    bench.environment["TMPDIR"] = str(temporary)
+    path = context(f"{BASE}RUN echo begun; sleep {mark}\n")
+    build = bench.begin("buildx_build", builder=bench.name, path=str(path))
+    bench.wait("the step runs", lambda: bench.runs("sleep", mark))
+    killed = time.monotonic()
+
+    for pid in bench.processes(*command):
+        os.kill(pid, signal.SIGKILL)
+    result = bench.finish(build)
+
+    assert time.monotonic() - killed < 15
+    assert "connection to the daemon broke" in result["msg"]
+    assert list(temporary.iterdir()) == []
+    for pid in bench.processes("sleep", mark):  # the step's own parent died with the daemon
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_the_builder_itself_is_left_to_the_cli(remote: Callable[..., Bench]) -> None:
