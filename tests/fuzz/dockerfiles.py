@@ -47,10 +47,10 @@ _ODD_PATTERNS = (
 
 def ignore_file(chance: random.Random, paths: Sequence[bytes]) -> bytes:
     """The text of an ignore file of which many lines mean something in the tree."""
-    lines = [_line(chance, paths) for _ in range(chance.choice((0, 1, 2, 3, 5, 8)))]
+    lines = [_line(chance, paths) for _each in range(chance.choice((0, 1, 2, 3, 5, 8)))]
     if chance.random() < 0.25:
         lines.insert(0, chance.choice((b"*", b"**", b"*/*", b"**/*")))
-        lines += [b"!" + _pattern(chance, paths) for _ in range(chance.randint(1, 4))]
+        lines += [b"!" + _pattern(chance, paths) for _each in range(chance.randint(1, 4))]
     text = chance.choice((b"\n", b"\n", b"\n", b"\r\n")).join(lines)
     return chance.choice((b"", b"", b"", b"\xef\xbb\xbf")) + text + chance.choice((b"", b"\n"))
 
@@ -131,7 +131,7 @@ def _copy(chance: random.Random, paths: Sequence[bytes], linked: Sequence[bytes]
     word = chance.choice((b"COPY", b"COPY", b"COPY", b"ADD"))
     sources = [
         _source(chance, linked if linked and chance.random() < 0.3 else paths)
-        for _ in range(chance.choice((1, 1, 1, 2, 3)))
+        for _each in range(chance.choice((1, 1, 1, 2, 3)))
     ]
     to = chance.choice((b"/to%d/", b"/to%d/", b"/a/b/to%d/", b"to%d/", b"/to%d/../up%d/", b"/")).replace(
         b"%d", b"%d" % number

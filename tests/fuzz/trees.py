@@ -63,7 +63,7 @@ class Tree:
 
     def change(self) -> None:
         """Change some of what is there, in ways that times and sizes tell."""
-        for _ in range(self._random.randint(1, 6)):
+        for _each in range(self._random.randint(1, 6)):
             paths = self.paths()
             if not paths:
                 break
@@ -108,7 +108,7 @@ class Tree:
     # Making.
 
     def _fill(self, directory: bytes, depth: int) -> None:
-        for _ in range(self._random.choice((0, 1, 2, 3, 4, 6, 8))):
+        for _each in range(self._random.choice((0, 1, 2, 3, 4, 6, 8))):
             self._entry(directory, depth)
 
     def _entry(self, directory: bytes, depth: int) -> None:
