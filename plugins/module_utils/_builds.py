@@ -195,7 +195,8 @@ class Build:
                     return self._solve(client, dialer, version)
             finally:
                 dialer.close()
-                for held in (*self._exports, *([self._caches] if self._caches else ())):
+                met = [self.registries] if "registries" in vars(self) else []
+                for held in (*self._exports, *([self._caches] if self._caches else ()), *met):
                     held.close()
         except BuildxError as exc:
             exc.details = {

@@ -44,6 +44,10 @@ class Registries:
         self._keychain = Keychain(around.docker_config, around.variable(VARIABLE))
         self._tables: Optional[Mapping[str, Any]] = None
 
+    def close(self) -> None:
+        """The build is over: end the program that is still asked for credentials."""
+        self._keychain.close()
+
     def authentication(self) -> Authentication:
         """The answers to the daemon's questions."""
         disabled = self._around.variable("BUILDKIT_NO_CLIENT_TOKEN") in ("1", "t", "T", "TRUE", "true", "True")

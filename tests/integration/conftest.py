@@ -55,6 +55,8 @@ class Bench:
     prefix: tuple[str, ...] = ()
     first: str = ""
 
+    older_than = staticmethod(older_than)
+
     @property
     def store(self) -> Path:
         return Path(self.environment["DOCKER_CONFIG"]) / "buildx"
@@ -434,6 +436,8 @@ def _make(directory: Path, ansible_config: Path) -> Bench:
     if plugins.exists():
         (config / "cli-plugins").symlink_to(plugins)
     environment = {**os.environ, "DOCKER_CONFIG": str(config), "ANSIBLE_CONFIG": str(ansible_config)}
+    if BUILDKIT_IMAGE:
+        environment["BUILDX_LAB_BUILDKIT_IMAGE"] = BUILDKIT_IMAGE
     environment["HOME"] = str(directory)
     return Bench(environment, directory, f"t{uuid.uuid4().hex[:8]}")
 

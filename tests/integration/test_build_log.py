@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conftest import older_than
-
 if TYPE_CHECKING:
     from conftest import Bench
 
@@ -77,7 +75,7 @@ def test_plain_form(ready: Bench, context: Callable[..., Path]) -> None:
             # The CLI loses a warning that comes after the end of its step.
             assert all(text.startswith("WARN: ") for text in more), (step, more)
     warnings = {text.split(":")[1] for texts in ran.values() for text in texts if text.startswith("WARN: ")}
-    assert warnings == (set() if older_than(15) else {" FromAsCasing", " JSONArgsRecommended"})
+    assert warnings == (set() if ready.older_than(15) else {" FromAsCasing", " JSONArgsRecommended"})
 
 
 def comparable(texts: set[str]) -> set[str]:

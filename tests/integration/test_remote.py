@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import BUILDKIT_IMAGE
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -93,7 +92,7 @@ class Far:
         authority.sign("server")
         authority.sign("client")
         authority.sign("expired", age=-DAY)
-        image = BUILDKIT_IMAGE or bench.environment["BUILDX_LAB_BUILDKIT_IMAGE"]
+        image = bench.environment["BUILDX_LAB_BUILDKIT_IMAGE"]
         first = self.arguments("mutual", "server", "--tlscacert", "/keys/ca.pem")
         mount = f"/run/lab/{bench.name}:/keys"
         bench.docker("run", "-d", "--privileged", "--name", self.container, "-v", mount, image, *first,

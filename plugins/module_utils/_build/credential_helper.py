@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._clock import Deadline
@@ -27,16 +28,20 @@ IDENTITY_TOKEN = "<token>"  # noqa: S105 - the word that docker uses for a user'
 MOST_WORDS = 200
 
 
-def ask(name: str, key: str, where: str, deadline: Deadline) -> Login:
+Started = Callable[["subprocess.Popen[bytes]"], None]
+
+
+def ask(
+    name: str, key: str, where: str, deadline: Deadline, started: Started = lambda process: None
+) -> Login:
     """The credentials that `docker-credential-<name>` has for a key; none when it says that there are none.
 
-    where: the configuration that names it. Raises ConfigError, with nothing in it that may be a secret.
+    where: the configuration that names it. started: takes the running program, which `end` ends. Raises ConfigError, with nothing in it that may be a secret.
     """
     program = f"docker-credential-{name}"
     if "/" in name or "\0" in name:
         raise ConfigError(f"{where}: {name!r} is not the name of a credential helper")
-    seconds = deadline.within(SECONDS)
-    status, out = _run(program, key, where, seconds)
+    status, out = _run(program, key, where, deadline.within(SECONDS), started)
     if status == 0:
         return _login(out, program, key)
     words = out.decode("utf-8", "replace").strip()
@@ -50,10 +55,17 @@ def ask(name: str, key: str, where: str, deadline: Deadline) -> Login:
     )
 
 
-def _run(program: str, key: str, where: str, seconds: float) -> tuple[int, bytes]:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a helper with what it started; one that has ended is left alone."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _run(program: str, key: str, where: str, seconds: float, started: Started) -> tuple[int, bytes]:
     """Exit code and what it printed. A helper that does not end in time is ended, with what it started."""
     try:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             [program, "get"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -66,11 +78,11 @@ def _run(program: str, key: str, where: str, seconds: float) -> tuple[int, bytes
             hint=f"{where} names this helper: install it where the PATH of the task leads, or take it out there.",
         ) from exc
     with process:
+        started(process)
         try:
             out, _nothing = process.communicate(key.encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            end(process)
             raise ConfigError(
                 f"error getting credentials for {key}: {program} did not answer within {seconds:.3g} s",
                 hint=_hint(program, key, where),

@@ -15,11 +15,14 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._clock import Deadline
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.contexts import read_json
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
+
+if TYPE_CHECKING:
+    import subprocess
 
 HUB_HOSTS = ("docker.io", "index.docker.io", "registry-1.docker.io")
 HUB_KEY = "https://index.docker.io/v1/"
@@ -56,6 +59,25 @@ class Keychain:
         self._overlay = overlay
         self._known: dict[str, Login] = {}
         self._lock = threading.Lock()
+        self._helper: Optional[subprocess.Popen[bytes]] = None
+        self._closed = False
+
+    def close(self) -> None:
+        """End the helper that is still asked, whoever waits for it, and the next one that would be."""
+        self._closed = True
+        if self._helper is not None:
+            self._end(self._helper)
+
+    def _started(self, helper: subprocess.Popen[bytes]) -> None:
+        self._helper = helper
+        if self._closed:
+            self._end(helper)
+
+    @staticmethod
+    def _end(helper: subprocess.Popen[bytes]) -> None:
+        from .credential_helper import end
+
+        end(helper)
 
     def login(self, host: str, deadline: Deadline) -> Login:
         """The credentials for a registry, `host[:port]`, by which a helper's program must have answered.
@@ -80,7 +102,7 @@ class Keychain:
             # Even when it knows nothing: docker does not look into `auths` then.
             from .credential_helper import ask
 
-            return ask(str(helper), named, self._file, deadline)
+            return ask(str(helper), named, self._file, deadline, self._started)
         entry = _entry(_table(config, "auths", self._file), names)
         return Login() if entry is None else _login(entry, names[0], self._file)
 

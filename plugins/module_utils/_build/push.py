@@ -116,7 +116,8 @@ class _Look:
 
     def changed(self, names: Sequence[str]) -> Optional[bool]:
         """None when there is no name to look at. Every name is looked at, so that each is warned of."""
-        return any([self._is_another(name) for name in names]) if names else None
+        found = {name: self._is_another(name) for name in names}
+        return any(found.values()) if found else None
 
     def _is_another(self, name: str) -> bool:
         before = self._before[name]

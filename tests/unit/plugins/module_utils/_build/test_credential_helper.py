@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,10 +94,35 @@ def test_a_helper_that_hangs_is_ended_with_what_it_started(install: Install, tmp
     install(f"sleep 600 & echo $! > {tmp_path}/child; wait")
     with pytest.raises(ConfigError, match="did not answer within 0.5 s"):
         asked(0.5)
-    child = Path("/proc") / (tmp_path / "child").read_text().strip() / "stat"
+    wait_for_the_end(tmp_path / "child")
+
+
+def test_a_helper_is_ended_with_the_build(install: Install, tmp_path: Path) -> None:
+    """The one that is asked just now, and the next one at once."""
+    install(f"sleep 600 & echo $! > {tmp_path}/child; echo > {tmp_path}/ready; wait")
+    (tmp_path / "config.json").write_text('{"credsStore": "test"}', encoding="utf-8")
+    keychain = Keychain(str(tmp_path))
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(keychain.login, HOST, Deadline(60))
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "ready").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        keychain.close()
+        with pytest.raises(ConfigError, match="exit code -9"):
+            asked.result(10)
+    wait_for_the_end(tmp_path / "child")
+    with pytest.raises(ConfigError, match="exit code -9"):
+        keychain.login(HOST, Deadline(60))
+
+
+def wait_for_the_end(pidfile: Path) -> None:
+    """Of the process in the file, which somebody else reaps."""
+    process = Path("/proc") / pidfile.read_text().strip() / "stat"
     deadline = time.monotonic() + 10
-    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
+    while process.exists() and process.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < deadline, "what the helper started still runs"
+        time.sleep(0.01)
 
 
 def test_a_helper_that_is_not_there(install: Install) -> None:

@@ -115,7 +115,11 @@ def test_refused(server: HttpServer, document: dict[str, Any], words: str) -> No
 
 def test_a_server_that_recovers_is_asked_again(server: HttpServer) -> None:
     statuses = iter((503, 500, 200))
-    server.answer = lambda asked: answering(next(statuses), token="t")(asked)
+
+    def answer(asked: Asked) -> Reply:
+        return answering(next(statuses), token="t")(asked)
+
+    server.answer = answer
     pauses: list[float] = []
     assert fetch(server, Login(), pauses=pauses).text == "t"
     assert pauses == [1.0, 2.0]
