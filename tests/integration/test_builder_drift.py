@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -109,16 +110,18 @@ def test_configuration(bench: Bench) -> None:
 def test_certificates(bench: Bench) -> None:
     """Files that the configuration names travel with it; other content restarts, and one less re-creates."""
     authority = bench.directory / "ca.pem"
-    authority.write_text("first\n", encoding="utf-8")
+    first = Path(bench.environment["BUILDX_LAB_PRIVATE_CA"]).read_text(encoding="utf-8")
+    authority.write_text(first, encoding="utf-8")
     bench.builder(buildkitd_config={"registry": {"reg.example:5000": {"ca": [str(authority)]}}})
     inside = "/etc/buildkit/certs/reg.example_5000/ca.pem"
-    assert bench.in_container(f"cat {inside}") == "first\n"
+    assert bench.in_container(f"cat {inside}") == first
     assert inside in bench.in_container(f"cat {CONFIG_PATH}")
 
-    authority.write_text("second\n", encoding="utf-8")
+    second = f"What is said of it\n{first}"
+    authority.write_text(second, encoding="utf-8")
     options = {"buildkitd_config": {"registry": {"reg.example:5000": {"ca": [str(authority)]}}}}
     assert reconcile(bench, **options) == [*CONFIGURE, "register"]
-    assert bench.in_container(f"cat {inside}") == "second\n"
+    assert bench.in_container(f"cat {inside}") == second
 
     assert reconcile(bench, buildkitd_config={"debug": True}) == [*RECREATE, "register"]
     assert bench.in_container(f"ls {inside} 2>/dev/null || true") == ""

@@ -25,8 +25,8 @@ UTILITIES = sorted(
     for path in (ROOT / "plugins" / "module_utils").rglob("*.py")
 )
 LIBRARIES = ("docker", "requests", "urllib3", "grpc", "google.protobuf")
-BUDGET = {"buildx_builder": 3000, "buildx_info": 2000, "buildx_build": 1600}
-"""Module → lines of code that importing it may load, of 4,000 for a run that changes nothing."""
+BUDGET = {"buildx_builder": 3200, "buildx_info": 2000, "buildx_build": 1800}
+"""Module → lines of code that importing it may load, of 4,600 for a build that changes nothing."""
 
 PROBE = """
 import ast, importlib, json, sys

@@ -42,7 +42,8 @@ def _registry(table: Mapping[str, Any], files: Mapping[str, bytes]) -> Iterator[
             cert, key = _content(pair.get("cert"), files), _content(pair.get("key"), files)
             why = None if cert is None or key is None else _no_pair(cert, key)
             if why:
-                yield f"the certificate {os.path.basename(pair['cert'])} with the key {os.path.basename(pair['key'])}: {why}"
+                names = (os.path.basename(pair[part]) for part in ("cert", "key"))
+                yield f"the certificate {' with the key '.join(names)}: {why}"
 
 
 def _list(value: Any) -> list[Any]:
@@ -81,7 +82,7 @@ def _no_pair(cert: bytes, key: bytes) -> Optional[str]:
             with os.fdopen(os.open(paths[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
                 stream.write(content)
         try:
-            context.load_cert_chain(*paths, password=password)
+            context.load_cert_chain(paths[0], paths[1], password=password)
         except (ssl.SSLError, ValueError, OSError) as exc:
             if asked:
                 return "the key is encrypted, and BuildKit has no password for it"

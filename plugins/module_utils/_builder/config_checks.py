@@ -38,7 +38,7 @@ def version_of(tag: Optional[str]) -> Optional[Version]:
 
 
 def needs_version(document: Mapping[str, Any]) -> bool:
-    """Whether the document can only be judged when BuildKit's version is known: it has keys that not all releases have."""
+    """Whether only BuildKit's version tells if the document is right: it has keys that not all releases have."""
     return any(one.key is None or one.key.since > config_keys.OLDEST for one in config_keys.settings(document))
 
 
@@ -132,7 +132,8 @@ def _spaces(table: Mapping[str, Any]) -> Iterator[str]:
     if reserved and most and reserved[0] == most[0] and reserved[1] > most[1]:
         yield f"reservedSpace ({table['reservedSpace']}) is more than maxUsedSpace ({table['maxUsedSpace']})"
     if reserved and free and reserved[0] == free[0] == "%" and reserved[1] + free[1] > 100:
-        yield f"reservedSpace ({table['reservedSpace']}) and minFreeSpace ({table['minFreeSpace']}) are more than the disk"
+        both = f"reservedSpace ({table['reservedSpace']}) and minFreeSpace ({table['minFreeSpace']})"
+        yield f"{both} are more than the disk"
 
 
 def registries(document: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -246,30 +246,19 @@ def _text(value: Any) -> Any:
 
 def complaint(kind: str, value: Any) -> Optional[str]:
     """Why a value is not of its type, None when it is; completes "KEY …"."""
-    if kind == "bool" and not isinstance(value, bool):
-        return f"must be true or false, it is {value!r}"
-    if kind == "int" and (isinstance(value, bool) or not isinstance(value, int)):
-        return f"must be a whole number, it is {value!r}"
-    if kind == "text" and not isinstance(value, str):
-        return f"must be text, it is {value!r}"
-    if kind == "list" and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-        return f"must be a list of texts, it is {value!r}"
-    if kind == "duration" and not _is_duration(value):
-        return f'must be seconds or a duration such as "48h" (units h, m, s), it is {value!r}'
-    if kind == "space" and space(value) is None:
-        return f'must be bytes, a size such as "10GB" or a part of the disk such as "20%", it is {value!r}'
-    return None
+    fits, words = _TYPES.get(kind, (lambda value: True, ""))
+    return None if fits(value) else f"must be {words}, it is {value!r}"
 
 
 def _is_duration(value: Any) -> bool:
     if isinstance(value, str):
         return _DURATION.fullmatch(value) is not None or re.fullmatch(r"[+-]?[0-9]+", value) is not None
-    return isinstance(value, int) and not isinstance(value, bool)
+    return _is_number(value)
 
 
 def space(value: Any) -> Optional[tuple[str, int]]:
     """A disk space as ("%", percent) or ("bytes", bytes), None when it is none."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if _is_number(value):
         return ("bytes", value) if value >= 0 else None
     if not isinstance(value, str):
         return None
@@ -280,3 +269,21 @@ def space(value: Any) -> Optional[tuple[str, int]]:
         return "bytes", sizes.ram_in_bytes(value)
     except ConfigError:
         return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "int": (_is_number, "a whole number"),
+    "text": (lambda value: isinstance(value, str), "text"),
+    "list": (lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value), "a list of texts"),
+    "duration": (_is_duration, 'seconds or a duration such as "48h" (units h, m, s)'),
+    "space": (
+        lambda value: space(value) is not None,
+        'bytes, a size such as "10GB" or a part of the disk such as "20%"',
+    ),
+}
+"""Type of a key → whether a value is of it, and what it is called."""

@@ -24,16 +24,29 @@ UPDATE, CONFIGURE, RECREATE = "update", "configure", "recreate"
 """Ways to repair a difference, from the smallest: live, by new files and a restart, by a new container."""
 
 OWNED_DIRECTORIES = ("certs/",)
+OTHER_LIMITS = (
+    *("NanoCpus", "MemoryReservation", "PidsLimit", "BlkioWeight"),
+    *("CpuRealtimePeriod", "CpuRealtimeRuntime"),
+)
+"""What `docker update` can change besides a builder's own limits."""
+DEFAULT_PERIOD = 100000
+"""What the kernel takes for cpu_period where none is set."""
 
 
 def parse(
-    inspect: Mapping[str, Any], image: Optional[Mapping[str, Any]], files: Mapping[str, str], wish: ContainerSpec
+    inspect: Mapping[str, Any],
+    image: Optional[Mapping[str, Any]],
+    files: Mapping[str, str],
+    wish: ContainerSpec,
+    *,
+    swap_limit: bool = True,
 ) -> NodeState:
     """What was found, in the words of the spec.
 
     inspect: the engine's answer. image: inspect of the image that the container runs, None when it is gone.
     files: path below /etc/buildkit → canonical digest. wish: what is wanted; a variable, a network or a
     limit that the engine or the image sets by itself counts as declared only when it is wanted as well.
+    swap_limit: whether the engine can limit swap; where it cannot, it says -1 of every container.
     """
     config, host = inspect["Config"], inspect["HostConfig"]
     defaults = (image or {}).get("Config") or {}
@@ -45,14 +58,15 @@ def parse(
         mount=_state_volume(inspect),
         network=_network(host.get("NetworkMode") or "", wish.network),
         memory=host.get("Memory") or 0,
-        memory_swap=_memory_swap(host.get("Memory") or 0, host.get("MemorySwap") or 0, wish),
-        cpu_quota=host.get("CpuQuota") or 0,
+        memory_swap=_memory_swap(host.get("Memory") or 0, host.get("MemorySwap") or 0, wish, swap_limit),
+        cpu_quota=max(host.get("CpuQuota") or 0, 0),
         cpu_period=host.get("CpuPeriod") or 0,
         cpu_shares=host.get("CpuShares") or 0,
         cpuset_cpus=host.get("CpusetCpus") or "",
         cpuset_mems=host.get("CpusetMems") or "",
         cgroup_parent=host.get("CgroupParent") or "",
         restart_policy=_policy(host.get("RestartPolicy") or {}, wish.restart_policy),
+        other_limits=_other_limits(host),
         userns=host.get("UsernsMode") or "",
         privileged=bool(host.get("Privileged")),
         init=bool(host.get("Init")),
@@ -97,9 +111,16 @@ def _network(found: str, wish: str) -> str:
     return wish if found in ("", "default", "bridge") and wish in ("", "default", "bridge") else found
 
 
-def _memory_swap(memory: int, swap: int, wish: ContainerSpec) -> int:
-    """Where none is wanted the engine takes twice the memory, or -1 where the kernel counts no swap."""
-    return 0 if not wish.memory_swap and swap in (0, -1, 2 * memory) else swap
+def _memory_swap(memory: int, swap: int, wish: ContainerSpec, swap_limit: bool) -> int:
+    """Where none is wanted the engine takes twice the memory."""
+    if not swap_limit:
+        return wish.memory_swap
+    return 0 if not wish.memory_swap and swap == 2 * memory else swap
+
+
+def _other_limits(host: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Limits that no builder has, and that somebody gave the container by hand."""
+    return tuple((key, host[key]) for key in OTHER_LIMITS if (host.get(key) or 0) > 0)
 
 
 def _policy(found: Mapping[str, Any], wish: tuple[str, int]) -> tuple[str, int]:
@@ -141,26 +162,31 @@ def create_body(spec: ContainerSpec, kept: Mapping[str, Any]) -> dict[str, Any]:
 class Attribute:
     """A row of the table.
 
-    repair: how a difference is mended, given (wanted, found).
+    repair: how a difference is mended, given (wanted, found, the wanted spec).
     live:   for UPDATE, the arguments of docker-py's update_container for the wanted spec.
     """
 
     name: str
-    repair: Callable[[Any, Any], str]
+    repair: Callable[[Any, Any, ContainerSpec], str]
     same: Callable[[Any, Any], bool] = lambda wanted, found: bool(wanted == found)
     live: Callable[[ContainerSpec], dict[str, Any]] = lambda spec: {}
 
 
-def _always(way: str) -> Callable[[Any, Any], str]:
-    return lambda wanted, found: way
+def _always(way: str) -> Callable[[Any, Any, ContainerSpec], str]:
+    return lambda wanted, found, spec: way
 
 
-def _limit(wanted: Any, found: Any) -> str:
+def _limit(wanted: Any, found: Any, spec: ContainerSpec) -> str:
     """The engine changes a limit in place, but cannot take one away: 0 and "" mean "as it is" to it."""
     return UPDATE if wanted else RECREATE
 
 
-def _files(wanted: Any, found: Any) -> str:
+def _swap(wanted: Any, found: Any, spec: ContainerSpec) -> str:
+    """Without a limit of its own swap has one that follows from the memory's."""
+    return UPDATE if wanted or spec.memory else RECREATE
+
+
+def _files(wanted: Any, found: Any, spec: ContainerSpec) -> str:
     """New content goes in beside what is there; a file cannot be removed from a container."""
     return RECREATE if {path for path, _digest in found} - {path for path, _digest in wanted} else CONFIGURE
 
@@ -168,6 +194,14 @@ def _files(wanted: Any, found: Any) -> str:
 def _memory(spec: ContainerSpec) -> dict[str, Any]:
     # Both in one call: the engine refuses memory above the old swap limit, which it had set to twice the old memory.
     return {"mem_limit": spec.memory, "memswap_limit": spec.memory_swap or 2 * spec.memory}
+
+
+def _same_period(wanted: int, found: int) -> bool:
+    return (wanted or DEFAULT_PERIOD) == (found or DEFAULT_PERIOD)
+
+
+def _period(spec: ContainerSpec) -> dict[str, Any]:
+    return {"cpu_period": spec.cpu_period or DEFAULT_PERIOD}
 
 
 def _policy_update(spec: ContainerSpec) -> dict[str, Any]:
@@ -184,13 +218,15 @@ ATTRIBUTES: dict[str, Attribute] = {
         Attribute("mount", _always(RECREATE)),
         Attribute("network", _always(RECREATE)),
         Attribute("memory", _limit, live=_memory),
-        Attribute("memory_swap", _limit, live=_memory),
-        Attribute("cpu_quota", _limit, live=lambda spec: {"cpu_quota": spec.cpu_quota}),
-        Attribute("cpu_period", _limit, live=lambda spec: {"cpu_period": spec.cpu_period}),
+        Attribute("memory_swap", _swap, live=_memory),
+        # These two can be taken away in place: there are words for what the kernel does without them.
+        Attribute("cpu_quota", _always(UPDATE), live=lambda spec: {"cpu_quota": spec.cpu_quota or -1}),
+        Attribute("cpu_period", _always(UPDATE), same=_same_period, live=_period),
         Attribute("cpu_shares", _limit, live=lambda spec: {"cpu_shares": spec.cpu_shares}),
         Attribute("cpuset_cpus", _limit, live=lambda spec: {"cpuset_cpus": spec.cpuset_cpus}),
         Attribute("cpuset_mems", _limit, live=lambda spec: {"cpuset_mems": spec.cpuset_mems}),
         Attribute("cgroup_parent", _always(RECREATE)),
+        Attribute("other_limits", _always(RECREATE)),
         Attribute("restart_policy", _always(UPDATE), live=_policy_update),
         Attribute("userns", _always(RECREATE)),
         Attribute("privileged", _always(RECREATE)),
@@ -206,7 +242,7 @@ def differences(wanted: ContainerSpec, found: ContainerSpec) -> dict[str, str]:
         attribute = ATTRIBUTES[field.name]
         one, other = getattr(wanted, field.name), getattr(found, field.name)
         if not attribute.same(one, other):
-            drift[field.name] = attribute.repair(one, other)
+            drift[field.name] = attribute.repair(one, other, wanted)
     return drift
 
 

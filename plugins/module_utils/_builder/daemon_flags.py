@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-# `   --addr string [ --addr string ]   listening address …` since 0.34, `   --addr value   …` before, `-v` behind a comma.
+# Since 0.34 `   --addr string [ --addr string ]   listening …`, before `   --addr value   …`; `-v` behind a comma.
 _LINE = re.compile(
     r"\s+(?P<names>--?[A-Za-z][^ ]*(?:, --?[A-Za-z][^ ]*)*)(?P<value> [a-z]+)?(?: \[.*?\])?(?:\s{2,}|\s*$)"
 )

@@ -71,7 +71,7 @@ def _platforms(node: NodeEntry, options: NodeOptions) -> Optional[tuple[Mapping[
 def _flags(
     node: NodeEntry, options: NodeOptions, opts: Mapping[str, str], files: Mapping[str, bytes], *, new: bool
 ) -> Optional[tuple[str, ...]]:
-    """Words that stand there already are kept: the CLI's rule adds the entitlement again behind a flag it does not know.
+    """Words that stand there already are kept: the CLI's rule adds the entitlement again behind unknown flags.
 
     It is applied anew where what it depends on has become another.
     """

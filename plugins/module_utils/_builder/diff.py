@@ -67,6 +67,7 @@ def _shown(spec: ContainerSpec, attributes: Optional[Sequence[str]]) -> dict[str
     values["files"] = {path: f"sha256:{digest}" for path, digest in spec.files}
     values["restart_policy"] = ":".join(str(part) for part in spec.restart_policy if part)
     values["command"] = list(spec.command)
+    values["other_limits"] = dict(spec.other_limits)
     if attributes is None:
         return {name: value for name, value in values.items() if value}
     return {name: values[name] for name in attributes}

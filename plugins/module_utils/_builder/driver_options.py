@@ -134,8 +134,8 @@ def _text(name: Any, value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
-def _known(name: Any) -> str:
-    name = str(name)
+def _known(given: Any) -> str:
+    name = str(given)
     if name.startswith(ENV) and name != ENV:
         return name
     option = name.replace("_", "-")

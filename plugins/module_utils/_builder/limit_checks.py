@@ -35,7 +35,7 @@ def _memory(spec: ContainerSpec) -> Iterator[str]:
 
 
 def _processors(spec: ContainerSpec) -> Iterator[str]:
-    if spec.cpu_quota < -1 or 0 < spec.cpu_quota < _LEAST_QUOTA:
+    if 0 < spec.cpu_quota < _LEAST_QUOTA:
         yield f"cpu_quota: {spec.cpu_quota} is less than engines take, {_LEAST_QUOTA} microseconds"
     if spec.cpu_period and not _PERIOD[0] <= spec.cpu_period <= _PERIOD[1]:
         yield f"cpu_period: {spec.cpu_period} is not between {_PERIOD[0]} and {_PERIOD[1]} microseconds"

@@ -17,18 +17,28 @@ from . import container
 from .instance import NodeEntry
 from .names import container_name, volume_name
 from .plan import NodeObservation
-from .spec import CONFIG_DIRECTORY, ContainerSpec, NodeState, digests, engine_facts, previous_name, wanted
+from .spec import (
+    CONFIG_DIRECTORY,
+    ContainerSpec,
+    EngineFacts,
+    NodeState,
+    digests,
+    engine_facts,
+    previous_name,
+    wanted,
+)
 
 
 def observe(engine: Engine, entry: NodeEntry, *, pull: str, owner: Optional[str] = None) -> NodeObservation:
     """Everything that the plan needs to know of a node. Changes nothing. Raises EngineError."""
-    wish = wanted(entry, engine_facts(engine.info()))
+    facts = engine_facts(engine.info())
+    wish = wanted(entry, facts)
     name = container_name(entry.name)
     previous = containers.inspect(engine, previous_name(entry.name)) is not None
-    found = _read(engine, name, wish)
+    found = _read(engine, name, wish, facts)
     aside = found is None and previous
     if aside:
-        found = _read(engine, previous_name(entry.name), wish)
+        found = _read(engine, previous_name(entry.name), wish, facts)
     image = images.inspect(engine, wish.image)
     return NodeObservation(
         entry=entry,
@@ -43,12 +53,13 @@ def observe(engine: Engine, entry: NodeEntry, *, pull: str, owner: Optional[str]
     )
 
 
-def _read(engine: Engine, name: str, wish: ContainerSpec) -> Optional[NodeState]:
+def _read(engine: Engine, name: str, wish: ContainerSpec, facts: EngineFacts) -> Optional[NodeState]:
     inspect = containers.inspect(engine, name)
     if inspect is None:
         return None
     files = dict(digests(archive.read_tree(engine, name, CONFIG_DIRECTORY)))
-    return container.parse(inspect, images.inspect(engine, inspect["Image"]), files, wish)
+    image = images.inspect(engine, inspect["Image"])
+    return container.parse(inspect, image, files, wish, swap_limit=facts.swap_limit)
 
 
 def _is_newer(engine: Engine, image: str, running: str) -> bool:

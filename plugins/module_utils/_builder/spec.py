@@ -37,6 +37,7 @@ class ContainerSpec:
 
     command:  buildkitd's arguments. env: NAME → value, without what the image sets.
     memory, memory_swap: bytes, 0: no limit, and the engine's default. cpu_*: as the engine counts.
+    other_limits: the engine's name → value of limits that no option has, and that a container should not have.
     restart_policy: (name, maximum retries).
     files:    path below /etc/buildkit → digest of the content in canonical form.
     mount:    the volume at the state directory.
@@ -56,6 +57,7 @@ class ContainerSpec:
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     cgroup_parent: str = ""
+    other_limits: tuple[tuple[str, int], ...] = ()
     restart_policy: tuple[str, int] = (DEFAULT_RESTART_POLICY, 0)
     userns: str = ""
     privileged: bool = True
@@ -68,6 +70,7 @@ class EngineFacts:
 
     cgroupfs: bool = False
     userns: bool = False
+    swap_limit: bool = True
 
 
 def engine_facts(info: Mapping[str, Any]) -> EngineFacts:
@@ -76,6 +79,7 @@ def engine_facts(info: Mapping[str, Any]) -> EngineFacts:
     return EngineFacts(
         cgroupfs=info.get("CgroupDriver") == "cgroupfs",
         userns=any("name=userns" in option.split(",") for option in options),
+        swap_limit=info.get("SwapLimit") is not False,
     )
 
 
@@ -109,8 +113,9 @@ def wanted(node: NodeEntry, facts: EngineFacts) -> ContainerSpec:
         mount=names.volume_name(node.name),
         network=options.get("network", ""),
         memory=sizes.ram_in_bytes(options["memory"]) if options.get("memory") else 0,
-        memory_swap=sizes.swap_in_bytes(options["memory-swap"]) if options.get("memory-swap") else 0,
-        cpu_quota=_integer(options, "cpu-quota"),
+        # Where the kernel counts no swap the engine drops the limit, and says so only in a warning.
+        memory_swap=sizes.swap_in_bytes(options.get("memory-swap") or "0") if facts.swap_limit else 0,
+        cpu_quota=max(_integer(options, "cpu-quota"), 0),  # -1 is the kernel's word for none
         cpu_period=_integer(options, "cpu-period"),
         cpu_shares=_integer(options, "cpu-shares"),
         cpuset_cpus=options.get("cpuset-cpus", ""),

@@ -88,9 +88,9 @@ def found(wish: ContainerSpec, inspect: Inspect, image: Optional[Mapping[str, An
     return parse(inspect, image, dict(wish.files), wish)
 
 
-def made(wish: ContainerSpec, image: Optional[Mapping[str, Any]] = IMAGE, **options: bool) -> NodeState:
+def made(wish: ContainerSpec, image: Optional[Mapping[str, Any]] = IMAGE) -> NodeState:
     """The node after a container was made for the wish."""
-    return found(wish, engine_shows(create_body(wish, {}), image, **options), image)
+    return found(wish, engine_shows(create_body(wish, {}), image), image)
 
 
 VALUES = {
@@ -133,8 +133,9 @@ FACTS = st.builds(EngineFacts, cgroupfs=st.booleans(), userns=st.booleans())
 @settings(deadline=None, max_examples=150)
 def test_what_was_wanted_is_what_is_found(entry: NodeEntry, facts: EngineFacts, image: Inspect, swap: bool) -> None:
     """For any driver options, on any image, a container that was just made has no drift."""
-    wish = wanted(entry, facts)
-    node = made(wish, image, swap_counted=swap)
+    wish = wanted(entry, dataclasses.replace(facts, swap_limit=swap))
+    inspect = engine_shows(create_body(wish, {}), image, swap_counted=swap)
+    node = parse(inspect, image, dict(wish.files), wish, swap_limit=swap)
     assert differences(wish, node.spec) == {}
 
 
@@ -181,11 +182,11 @@ RICH = ContainerSpec(
         ("memory", GIB, 2 * GIB, UPDATE),
         ("memory", 0, GIB, RECREATE),
         ("memory_swap", -1, 2 * GIB, UPDATE),
-        ("memory_swap", 0, 5 * GIB, RECREATE),
+        ("memory_swap", 0, 5 * GIB, UPDATE),
         ("cpu_quota", 1, 2, UPDATE),
-        ("cpu_quota", 0, 2, RECREATE),
+        ("cpu_quota", 0, 2, UPDATE),
         ("cpu_period", 1, 2, UPDATE),
-        ("cpu_period", 0, 2, RECREATE),
+        ("cpu_period", 0, 2, UPDATE),
         ("cpu_shares", 1, 2, UPDATE),
         ("cpu_shares", 0, 2, RECREATE),
         ("cpuset_cpus", "0", "0-1", UPDATE),
@@ -212,6 +213,20 @@ def test_the_smallest_repair_of_each_difference(attribute: str, wish: Any, there
     assert differences(one, one) == {}
 
 
+def test_swap_without_a_limit_of_memory_takes_a_new_container() -> None:
+    """Beside a limit of the memory there is a word for it: twice as much."""
+    plain = dataclasses.replace(RICH, memory=0, memory_swap=0)
+    assert differences(plain, dataclasses.replace(plain, memory_swap=5 * GIB)) == {"memory_swap": RECREATE}
+
+
+@pytest.mark.parametrize("name", container.OTHER_LIMITS)
+def test_limits_that_no_builder_has(name: str) -> None:
+    """Somebody gave them to the container by hand; the engine cannot take them away."""
+    inspect = engine_shows(create_body(PLAIN, {}))
+    inspect["HostConfig"][name] = 7
+    assert differences(PLAIN, found(PLAIN, inspect).spec) == {"other_limits": RECREATE}
+
+
 def test_every_attribute_has_its_row() -> None:
     assert list(container.ATTRIBUTES) == [field.name for field in dataclasses.fields(ContainerSpec)]
 
@@ -220,7 +235,7 @@ def test_each_limit_that_can_be_changed_in_place_says_how() -> None:
     """An UPDATE without a live form would report a change and do nothing."""
     for name, row in container.ATTRIBUTES.items():
         value = getattr(RICH, name)
-        if row.repair(value, None if name != "files" else ()) == UPDATE:
+        if row.repair(value, None if name != "files" else (), RICH) == UPDATE:
             assert row.live(RICH), name
 
 
