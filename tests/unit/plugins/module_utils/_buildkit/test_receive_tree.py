@@ -427,7 +427,7 @@ def somebody(tmp_path: Path) -> Iterator[Path]:
         return
     os.chown(home, 65534, 65534)
     for directory in tmp_path.parents:
-        if directory.stat().st_mode & 0o5 != 0o5 and directory.name.startswith("pytest-"):
+        if directory.stat().st_mode & 0o5 != 0o5 and directory.name.startswith(("pytest-", "popen-")):
             directory.chmod(0o755)
     tmp_path.chmod(0o755)
     os.setegid(65534)
