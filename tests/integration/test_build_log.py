@@ -62,8 +62,9 @@ def test_plain_form(ready: Bench, context: Callable[..., Path]) -> None:
 
     assert "SECONDS no line feed" in ran[f"[base 2/2] RUN echo {word}; printf 'no line feed'"]
     # An image that the engine has is not sent again; the CLI does.
-    assert (ran["importing to docker"], cached.pop("importing to docker")) == ({"DONE"}, {"CACHED"})
-    del cli_cached["importing to docker"]
+    assert "DONE" in ran.pop("importing to docker")
+    assert cached.pop("importing to docker") == {"CACHED"}
+    del cli_ran["importing to docker"], cli_cached["importing to docker"]
     for ours, theirs in ((ran, cli_ran), (cached, cli_cached)):
         assert set(ours) == set(theirs)
         for step in theirs:

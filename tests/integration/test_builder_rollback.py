@@ -32,14 +32,16 @@ def image(bench: Bench, *changes: str) -> str:
     return name
 
 
+DEAD = ["--oci-worker=false", "--containerd-worker=false"]
+"""Flags that the daemon knows, and that leave it nothing to work with: it ends at once."""
 BROKEN: dict[str, Callable[[Bench], dict[str, Any]]] = {
-    "unknown flag": lambda bench: {"buildkitd_flags": ["--no-such-flag"]},
+    "no worker": lambda bench: {"buildkitd_flags": DEAD},
     "entrypoint that ends": lambda bench: {"image": image(bench, 'ENTRYPOINT ["false"]')},
     "entrypoint that is not there": lambda bench: {"image": image(bench, 'ENTRYPOINT ["/no/such/program"]')},
 }
 
 
-@pytest.mark.parametrize("what", ["unknown flag", "entrypoint that ends", "entrypoint that is not there"])
+@pytest.mark.parametrize("what", ["no worker", "entrypoint that ends", "entrypoint that is not there"])
 def test_the_old_container_comes_back(bench: Bench, what: str) -> None:
     """A daemon that does not come up is given up: the old one runs again, with its container, cache and entry."""
     bench.builder()
@@ -57,12 +59,39 @@ def test_the_old_container_comes_back(bench: Bench, what: str) -> None:
     assert bench.in_container("cat /var/lib/buildkit/marker") == "kept\n"
     assert bench.entry.read_bytes() == entry
     assert bench.docker("ps", "-aq", "--filter", f"name={bench.name}").split() == [before["Id"][:12]]
-    if what == "unknown flag":
-        assert any("no-such-flag" in line for line in result["daemon_log"])
+    if what == "no worker":
+        assert any("no worker found" in line for line in result["daemon_log"])
     good = bench.builder()
     assert (good["changed"], good["builder"]["Nodes"][0]["Status"]) == (False, "running")
     assert verbs(bench.builder(env={"A": "b"})) == ["pull", "recreate", "register"]
     assert bench.in_container("cat /var/lib/buildkit/marker") == "kept\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"buildkitd_flags": ["--no-such-flag"]}, "no-such-flag"),
+        ({"buildkitd_config": {"worker": {"oci": "nonsense"}}}, "worker.oci"),
+        ({"buildkitd_config": {"registry": {"https://reg.example": {"http": True}}}}, "https://reg.example"),
+        ({"memory": "1m"}, "memory"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_touched(bench: Bench, options: dict[str, Any], words: str) -> None:
+    """The builder that runs is not even restarted, and one that is not there is not made."""
+    missing = bench.module("buildx_builder", name=bench.name, **options)
+    left = bench.docker("ps", "-aq", "--filter", f"name={bench.name}")
+    bench.builder()
+    before, entry = bench.inspect(), bench.entry.read_bytes()
+
+    running = bench.module("buildx_builder", name=bench.name, **options)
+
+    for result in (missing, running):
+        assert (result["failed"], result["changed"], result["error"]["kind"]) == (True, False, "config")
+        assert words in result["msg"]
+        assert result["findings"]
+    assert left == ""
+    assert bench.inspect()["State"] == before["State"]
+    assert bench.entry.read_bytes() == entry
 
 
 def test_a_daemon_that_serves_nothing(bench: Bench) -> None:
@@ -85,7 +114,7 @@ def test_a_stopped_builder_is_put_back_stopped(bench: Bench) -> None:
     bench.builder(state="stopped")
     before = bench.inspect()["Id"]
 
-    result = bench.module("buildx_builder", name=bench.name, buildkitd_flags=["--no-such-flag"], **WAIT)
+    result = bench.module("buildx_builder", name=bench.name, buildkitd_flags=DEAD, **WAIT)
 
     assert result["rolled_back"] is True
     after = bench.inspect()
@@ -97,7 +126,8 @@ def test_a_configuration_that_the_daemon_refuses(bench: Bench) -> None:
     bench.builder(buildkitd_config=STORED_CONFIG)
     before, entry = bench.inspect()["Id"], bench.entry.read_bytes()
 
-    result = bench.module("buildx_builder", name=bench.name, buildkitd_config={"worker": {"oci": "nonsense"}}, **WAIT)
+    nothing = {"worker": {"oci": {"enabled": False}, "containerd": {"enabled": False}}}
+    result = bench.module("buildx_builder", name=bench.name, buildkitd_config=nothing, **WAIT)
 
     assert result["failed"]
     assert result["rolled_back"] is True
@@ -112,7 +142,7 @@ def test_a_configuration_that_the_daemon_refuses(bench: Bench) -> None:
 
 def test_a_new_builder_that_does_not_start(bench: Bench) -> None:
     """With nothing to go back to, what is half made is known to the store and repaired by the next good run."""
-    result = bench.module("buildx_builder", name=bench.name, buildkitd_flags=["--no-such-flag"], **WAIT)
+    result = bench.module("buildx_builder", name=bench.name, buildkitd_flags=DEAD, **WAIT)
 
     assert result["failed"]
     assert result["changed"] is True
@@ -180,7 +210,7 @@ def test_killed_in_the_middle(bench: Bench) -> None:
     bench.builder()
     bench.in_container("echo kept > /var/lib/buildkit/marker")
     entry = bench.entry.read_bytes()
-    process = bench.begin("buildx_builder", name=bench.name, buildkitd_flags=["--no-such-flag"], wait_timeout=60)
+    process = bench.begin("buildx_builder", name=bench.name, buildkitd_flags=DEAD, wait_timeout=60)
     names = ("ps", "-a", "--filter", f"name={bench.name}", "--format", "{{.Names}} {{.State}}")
     bench.wait("the new one is tried", lambda: f"{bench.container} restarting" in bench.docker(*names))
     process.kill()

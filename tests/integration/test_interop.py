@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import tarfile
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ insecure-entitlements = ["security.insecure"]
 debug = true
 [worker.oci]
   max-parallelism = 4
-  gc = false
+  gc = true
   [[worker.oci.gcpolicy]]
     keepDuration = "48h"
     filters = ["type==source.local", "type==exec.cachemount"]
@@ -41,7 +43,7 @@ CONFIG_AS_DICT: dict[str, Any] = {
     "worker": {
         "oci": {
             "max-parallelism": 4,
-            "gc": False,
+            "gc": True,
             "gcpolicy": [{"keepDuration": "48h", "filters": ["type==source.local", "type==exec.cachemount"]}],
         }
     },
@@ -133,8 +135,10 @@ def words(bench: Bench, setting: Setting) -> tuple[list[str], dict[str, Any]]:
     directory = str(bench.directory)
     arguments = list(setting.arguments)
     if setting.config:
-        for name in ("ca", "key", "cert"):
-            (bench.directory / f"{name}.pem").write_text(f"content of {name}\n", encoding="utf-8")
+        for name in ("ca", "key", "cert"):  # of the lab's registry: what is no pair would be refused
+            shutil.copyfile(
+                f"{os.path.dirname(os.environ['BUILDX_LAB_PRIVATE_CA'])}/{name}.pem", bench.directory / f"{name}.pem"
+            )
         config = bench.directory / "given.toml"
         config.write_text(setting.config.replace("{0}", directory), encoding="utf-8")
         arguments += ["--buildkitd-config", str(config)]

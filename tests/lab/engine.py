@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +81,8 @@ class Engine:
             return
         self.stop()
         self.socket.unlink(missing_ok=True)
+        # One that was killed leaves its number there; the next one would refuse to start as long as anybody has it.
+        subprocess.run(self.machine.command(["rm", "-f", "/run/docker.pid"]), check=True)
         (self.machine.run / "daemon.json").write_text(json.dumps(self.configuration()))
         self.machine.spawn(self.pidfile, self.command(), self.log)
         wait_until(lambda: self.process is None or self.api.answers(), START_SECONDS)

@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import images
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError

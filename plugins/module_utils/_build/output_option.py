@@ -95,5 +95,3 @@ def _check_place(output: Output) -> Output:
     if not directory and os.path.isdir(dest):
         raise ConfigError(f"destination file {dest} is a directory")
     return output
-
-

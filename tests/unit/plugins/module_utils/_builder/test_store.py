@@ -199,7 +199,7 @@ def test_removing_forgets_everything_of_a_builder(store: Store, directory: Path)
     mixed = Instance("CI", "docker-container", ())
     for instance in (mixed, Instance("other", "docker-container", ())):
         store.save(instance)
-        for name in {instance.name, instance.name.lower()}:
+        for name in sorted({instance.name, instance.name.lower()}):
             store.record_build(name, "n0", "ref", "/a", "/a/Dockerfile")
     (directory / "refs" / "ci" / "link").symlink_to(directory / "instances")
     store.remove("CI")
