@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+pytest.importorskip("ansible.module_utils.basic", reason="a target has no ansible-core of its own")
+
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _remote as remotes
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.instance import NodeEntry
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.remote import SshDialer, Tls

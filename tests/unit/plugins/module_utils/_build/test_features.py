@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("ansible.module_utils.basic", reason="a target has no ansible-core of its own")
+
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _builds as builds
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build import features
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.messages import control
