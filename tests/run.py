@@ -259,9 +259,11 @@ class Tests:
         galaxy = [str(self.programs("dev") / "ansible-galaxy"), "collection"]
         out = self.scratch / "archive"
         env = {**os.environ, "ANSIBLE_HOME": str(self.scratch / "ansible-home")}
+        archive = out / "buildfleet-buildx-0.1.0.tar.gz"
         for command in (
             [*galaxy, "build", "--output-path", str(out), str(self.copy)],
-            [*galaxy, "install", "--offline", "-p", str(self.tree), str(out / "buildfleet-buildx-0.1.0.tar.gz")],
+            # Forced, or a shell of the lab, which finds the checkout, would have it that all is installed.
+            [*galaxy, "install", "--force", "--offline", "-p", str(self.tree), str(archive)],
         ):
             subprocess.run(command, cwd=self.scratch, env=env, check=True, stdout=subprocess.DEVNULL)
         self._archive = next(out.glob("*.tar.gz"))
