@@ -16,10 +16,10 @@ import json
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build import contexts
 from ansible_collections.buildfleet.buildx.plugins.module_utils._build import request as requests
@@ -147,8 +147,21 @@ class Theirs:
         )  # fmt: skip
 
 
-def listing(container: str, image: str, environment: Mapping[str, str]) -> list[str]:
-    """The entries of all layers of an image that a daemon holds, one a line, for telling two images apart."""
+class Entry(NamedTuple):
+    """An entry of a layer. about: all that its header says of it but the size."""
+
+    name: str
+    about: str
+    size: int
+    content: str
+
+    def lost(self) -> Entry:
+        """The entry with the content lost."""
+        return self._replace(size=0, content=_digest(b"")) if self.content else self
+
+
+def listing(container: str, image: str, environment: Mapping[str, str]) -> list[Entry]:
+    """The entries of all layers of an image that a daemon holds, for telling two images apart."""
 
     def blob(digest: str) -> bytes:
         path = f"/var/lib/buildkit/runc-overlayfs/content/blobs/{digest.replace(':', '/')}"
@@ -156,15 +169,28 @@ def listing(container: str, image: str, environment: Mapping[str, str]) -> list[
             ["docker", "exec", container, "cat", path], env=dict(environment), capture_output=True, check=True
         ).stdout
 
-    lines = []
+    entries = []
     for number, layer in enumerate(json.loads(blob(image))["layers"]):
         with tarfile.open(fileobj=io.BytesIO(blob(layer["digest"])), errors="surrogateescape") as archive:
             for entry in archive:
                 held = archive.extractfile(entry) if entry.isreg() else None
-                content = hashlib.sha256(held.read()).hexdigest()[:12] if held else ""
-                lines.append(
-                    f"layer {number}: {entry.name!r} {entry.type!r} {entry.mode:o} {entry.uid}:{entry.gid} "
-                    f"{entry.size} {entry.mtime} {entry.linkname!r} {entry.devmajor}:{entry.devminor} "
-                    f"{content} {entry.pax_headers}"
+                about = (
+                    f"layer {number} {entry.type!r} {entry.mode:o} {entry.uid}:{entry.gid} {entry.mtime} "
+                    f"{entry.linkname!r} {entry.devmajor}:{entry.devminor} {entry.pax_headers}"
                 )
-    return lines
+                entries.append(Entry(entry.name, about, entry.size, _digest(held.read()) if held else ""))
+    return entries
+
+
+def only_lost(theirs: Sequence[Entry], ours: Sequence[Entry]) -> bool:
+    """Whether the images differ only by files that the CLI left empty.
+
+    It matches a file's path once for the listing and once more, by another rule (patternmatcher's, for a path
+    without what its parents were matched with), when the daemon asks for the content; where the two disagree, it
+    sends none and says nothing. Ours sends what it listed.
+    """
+    return len(theirs) == len(ours) and all(their in (our, our.lost()) for their, our in zip(theirs, ours))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]

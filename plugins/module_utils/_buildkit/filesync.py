@@ -10,7 +10,9 @@ The listing and the requested files share the budget of each turn half and half,
 the listing still runs. Packets are written by hand, one bytes object each (speed.md §4).
 
 A file that cannot be read ends the call with a status that names it, which fails the build; Go clients send
-an empty file there. A file that changes meanwhile is sent as it is read, to its end.
+an empty file there, and also for some files that they listed: they match a path anew when its content is asked
+for, by a rule that does not always agree with the walk's. A file that changes meanwhile is sent as it is read, to
+its end.
 """
 
 from __future__ import annotations
