@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 import tarfile
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,9 @@ def export(driven: Driven, context: Path, kind: str, path: Path) -> FileReceiver
 
 @pytest.mark.parametrize("kind", ["tar", "oci", "docker"])
 def test_a_file_as_the_cli_writes_it(driven: Driven, context: Callable[..., Path], tmp_path: Path, kind: str) -> None:
-    path, ours, theirs = context("FROM scratch\nADD root.tar /\n"), tmp_path / "new/ours", tmp_path / "other/theirs"
+    # What no build before has seen: a step that two of them have made has two times, and an image has either.
+    path = context("FROM scratch\nCOPY word /\n", word=uuid.uuid4().hex * 1000)
+    ours, theirs = tmp_path / "new/ours", tmp_path / "other/theirs"
     received = export(driven, path, kind, ours)
     name = "".join(f",name={value}" for value in ATTRS[kind].values())
     driven.bench.buildx(*("build", "--builder", driven.bench.name, "-o", f"type={kind},dest={theirs}{name}", str(path)))
@@ -58,7 +61,7 @@ def test_a_file_as_the_cli_writes_it(driven: Driven, context: Callable[..., Path
     assert not export(driven, path, kind, ours).changed, "the same result"
     assert kind != "tar" or ours.stat() == before, "and the same file, where it does not say when it was made"
     (path / "more").write_text("x")
-    (path / "Dockerfile").write_text("FROM scratch\nADD root.tar /\nCOPY more /\n")
+    (path / "Dockerfile").write_text("FROM scratch\nCOPY word more /\n")
     assert export(driven, path, kind, ours).changed
 
 
