@@ -36,16 +36,12 @@ class Authentication:
         login = self._keychain.login(host, Deadline(SECONDS))
         return login.username, login.secret
 
-    def token(
-        self, host: str, realm: str, service: str, scopes: Sequence[str], client_id: str
-    ) -> tuple[str, int, int]:
+    def token(self, host: str, realm: str, service: str, scopes: Sequence[str], client_id: str) -> tuple[str, int, int]:
         from . import tokens
 
         deadline = Deadline(SECONDS)
         login = self._keychain.login(host, deadline)
-        found = tokens.fetch(
-            tokens.Ask(realm, service, scopes, client_id), login, Web(self._settings(host)), deadline
-        )
+        found = tokens.fetch(tokens.Ask(realm, service, scopes, client_id), login, Web(self._settings(host)), deadline)
         return found.text, found.expires_in, found.issued_at
 
     def seed(self, host: str) -> Optional[bytes]:

@@ -74,7 +74,9 @@ def _cache(fields: dict[str, str], option: str, place: str, absolute: Callable[[
     if kind in ELSEWHERE:
         raise ConfigError(f"{option}: a cache of type {kind} is not supported yet; registry, local and inline are")
     if kind not in (INLINE, LOCAL, REGISTRY):
-        raise ConfigError(f"{option}: {f'unknown type {kind!r}' if kind else 'type required'}: registry, local or inline")
+        raise ConfigError(
+            f"{option}: {f'unknown type {kind!r}' if kind else 'type required'}: registry, local or inline"
+        )
     if kind == REGISTRY:
         reference.parse(fields.get("ref", ""), what=f"ref of {option}")
         return Cache(kind, fields)

@@ -31,12 +31,11 @@ MOST_WORDS = 200
 Started = Callable[["subprocess.Popen[bytes]"], None]
 
 
-def ask(
-    name: str, key: str, where: str, deadline: Deadline, started: Started = lambda process: None
-) -> Login:
+def ask(name: str, key: str, where: str, deadline: Deadline, started: Started = lambda process: None) -> Login:
     """The credentials that `docker-credential-<name>` has for a key; none when it says that there are none.
 
-    where: the configuration that names it. started: takes the running program, which `end` ends. Raises ConfigError, with nothing in it that may be a secret.
+    where: the configuration that names it. started: takes the running program, which `end` ends.
+    Raises ConfigError, with nothing in it that may be a secret.
     """
     program = f"docker-credential-{name}"
     if "/" in name or "\0" in name:

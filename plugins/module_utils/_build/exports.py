@@ -74,7 +74,7 @@ class Load(Export):
     by its manifest, a classic one by its configuration.
     """
 
-    def __init__(  # noqa: PLR0913 - all of it is what makes a load
+    def __init__(
         self,
         kind: str,
         attrs: Mapping[str, str],

@@ -6,8 +6,8 @@
 
 """What older daemons ignore without a word, and would so give another result than was asked for (wire §13.3).
 
-It is looked for in the request as it is sent, so that no option is forgotten. What an older daemon refuses by itself, or
-what only makes a build slower there, is not in the table.
+It is looked for in the request as it is sent, so that no option is forgotten. What an older daemon refuses by itself,
+or what only makes a build slower there, is not in the table.
 """
 
 from __future__ import annotations

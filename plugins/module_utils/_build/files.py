@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Optional
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.blobs import Blobs
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.oci_layout import Layout
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive import streamed
-from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_file import FileReceiver, archived_identity
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_file import (
+    FileReceiver,
+    archived_identity,
+)
 from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.receive_tree import TreeReceiver
 
 from .exports import Export

@@ -65,13 +65,15 @@ class Reader(Protocol):
 
 
 def read(reader: Reader, metadata: Metadata) -> ImageContent:
-    """What the image of an exporter's call consists of. Raises BuildkitError when it cannot be read or is none of ours."""
+    """What the image of an exporter's call consists of. Raises BuildkitError when it cannot be read or is not ours."""
     descriptor = _descriptor(metadata)
     gathering = _Gathering(reader)
     try:
         config = gathering.manifest(descriptor["digest"])
     except (KeyError, ValueError, TypeError, AttributeError) as exc:
-        raise PeerProtocolError(f"the image {descriptor['digest']} has a manifest that cannot be read: {exc!r}") from exc
+        raise PeerProtocolError(
+            f"the image {descriptor['digest']} has a manifest that cannot be read: {exc!r}"
+        ) from exc
     found = gathering
     return ImageContent(descriptor, found.documents, tuple(found.attestations), tuple(found.layers), config)
 

@@ -4,7 +4,7 @@
 
 # This module_utils is PRIVATE to the collection: it may change at any time without notice.
 
-"""The tar that an engine loads: an OCI layout, with Docker's own manifest beside it, and as many layers as are chosen."""
+"""The tar that an engine loads: an OCI layout, with Docker's own manifest beside it, and the layers that are chosen."""
 
 from __future__ import annotations
 

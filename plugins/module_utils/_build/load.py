@@ -35,7 +35,8 @@ class Loaded(NamedTuple):
     """How an image came into the engine.
 
     way:    unchanged, tagged, missing, all (layers), or pipe: the daemon's stream as it came.
-    bytes:  sent to the engine, attempts that were of no use included. layers: of those that came of use; not known of a pipe.
+    bytes:  sent to the engine, attempts that were of no use included.
+    layers: of those that came of use; not known of a pipe.
     """
 
     way: str

@@ -169,7 +169,7 @@ def is_local(host: str) -> bool:
 
 
 def challenges(text: str) -> dict[str, dict[str, str]]:
-    """`WWW-Authenticate`: scheme in lower case → its parameters. Several schemes may share a line (RFC 9110 §11.6.1)."""
+    """`WWW-Authenticate`: scheme in lower case → its parameters. Several may share a line (RFC 9110 §11.6.1)."""
     found: dict[str, dict[str, str]] = {}
     scheme = ""
     for match in _WORD.finditer(text):

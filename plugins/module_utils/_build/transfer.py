@@ -84,7 +84,7 @@ class Transfer:
             self._engine.close()
 
     def _named_anew(self) -> bool:
-        """Tag what is there under another name: only the classic store says by an id alone that it has all of an image."""
+        """Tag what is there under another name: only the classic store says by an id that it has all of an image."""
         wish = self._wish
         if wish.containerd or not wish.id or not wish.names or wish.held(wish.id) != wish.id:
             return False
@@ -152,7 +152,9 @@ class Transfer:
                 return Loaded("all", self._sent, len(set(image.layers)))
         raise self._not_there()
 
-    def _try(self, image: ImageContent, layers: Sequence[Layer], names: Optional[tuple[str, ...]] = None) -> tuple[bool, str]:
+    def _try(
+        self, image: ImageContent, layers: Sequence[Layer], names: Optional[tuple[str, ...]] = None
+    ) -> tuple[bool, str]:
         """An attempt that may fail: whether the image is there, and the engine's words when it did not take it."""
         try:
             return self._attempt(image, layers, self._wish.names if names is None else names), ""

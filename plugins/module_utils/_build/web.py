@@ -4,7 +4,7 @@
 
 # This module_utils is PRIVATE to the collection: it may change at any time without notice.
 
-"""HTTP with registries and their token servers: bounded in time and size, over the authorities that a host's settings name.
+"""HTTP with registries and their token servers: bounded in time and size, trusting whom a host's settings name.
 
 Not over requests, which docker-py brings: it trusts a bundle of its own instead of the system's authorities, takes
 passwords from ~/.netrc, and bounds neither the size of an answer nor the time of a whole one.

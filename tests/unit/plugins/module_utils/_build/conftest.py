@@ -59,7 +59,7 @@ class HttpServer:
                 self.end_headers()
                 self.wfile.write(reply.body)
 
-            do_GET = do_POST = _serve
+            do_GET = do_POST = _serve  # noqa: N815 - the library's names
 
             def log_message(self, *_arguments: object) -> None:
                 pass

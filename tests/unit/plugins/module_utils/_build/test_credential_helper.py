@@ -42,7 +42,7 @@ def asked(seconds: float = 10) -> Login:
 
 
 def test_it_is_asked_for_the_registry(install: Install, tmp_path: Path) -> None:
-    install(f"echo \"$*: $(cat)\" > {tmp_path}/asked; {GIVES}")
+    install(f'echo "$*: $(cat)" > {tmp_path}/asked; {GIVES}')
     assert asked() == Login("me", "from the helper")
     assert (tmp_path / "asked").read_text() == f"get: {HOST}\n"
 
@@ -77,7 +77,9 @@ def test_nothing_known(install: Install) -> None:
 )
 def test_what_it_prints_is_not_told(install: Install, script: str) -> None:
     install(script)
-    with pytest.raises(ConfigError, match="error getting credentials for registry.example.com: docker-credential-test") as caught:
+    with pytest.raises(
+        ConfigError, match=r"error getting credentials for registry\.example\.com: docker-credential-test"
+    ) as caught:
         asked()
     assert "secret" not in f"{caught.value} {caught.value.hint}"
 
@@ -92,7 +94,7 @@ def test_the_words_of_a_failure_are_told(install: Install) -> None:
 
 def test_a_helper_that_hangs_is_ended_with_what_it_started(install: Install, tmp_path: Path) -> None:
     install(f"sleep 600 & echo $! > {tmp_path}/child; wait")
-    with pytest.raises(ConfigError, match="did not answer within 0.5 s"):
+    with pytest.raises(ConfigError, match=r"did not answer within 0\.5 s"):
         asked(0.5)
     wait_for_the_end(tmp_path / "child")
 

@@ -64,7 +64,9 @@ def store() -> Store:
     return Store()
 
 
-@pytest.mark.parametrize("kind", [f"{OCI}layer.v1.tar+gzip", f"{OCI}layer.v1.tar+zstd", f"{OCI}layer.v1.tar", DOCKER_LAYER])
+@pytest.mark.parametrize(
+    "kind", [f"{OCI}layer.v1.tar+gzip", f"{OCI}layer.v1.tar+zstd", f"{OCI}layer.v1.tar", DOCKER_LAYER]
+)
 def test_one_manifest(store: Store, kind: str) -> None:
     top = store.manifest(blob("a", kind), blob("b", kind), blob("a", kind))
     found = store.read(top)

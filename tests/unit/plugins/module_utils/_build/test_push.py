@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from ansible_collections.buildfleet.buildx.plugins.module_utils._build.exports import Surroundings
 
 ONE, OTHER = State(digest="sha256:aa"), State(digest="sha256:bb")
+NOBODY = Login()
 UNSEEN = RegistryError("it does not answer", hint="Look at it.")
 
 
 class Around:
     """The build, and registries that say one thing after another of each name."""
 
-    def __init__(self, login: Login = Login(), **said: Iterable[State | None | RegistryError]) -> None:
+    def __init__(self, login: Login = NOBODY, **said: Iterable[State | RegistryError | None]) -> None:
         self.said = {name: iter(states) for name, states in said.items()}
         self.warnings: list[str] = []
         self.insecure: set[bool] = set()

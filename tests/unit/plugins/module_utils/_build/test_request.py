@@ -23,7 +23,6 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._build.request i
 )
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
-
 PROCESS: Any = SimpleNamespace(absolute=os.path.abspath, variable=lambda name: None)
 
 
