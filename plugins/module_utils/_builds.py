@@ -157,7 +157,7 @@ class Build:
         from ansible_collections.buildfleet.buildx.plugins.module_utils._build import caches
 
         if self.inside and not images.has_containerd_store(self.engine("").info()):
-            caches.refuse_outside(request.cache_to)
+            caches.refuse_in_engine(request.cache_to)
         return caches.Caches(request.cache_from, request.cache_to, warn)
 
     def engine(self, context: str) -> Engine:

@@ -24,6 +24,7 @@ from ansible_collections.buildfleet.buildx.plugins.module_utils._build.web impor
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.config import document_of
 from ansible_collections.buildfleet.buildx.plugins.module_utils._builder.spec import CONFIG_DIRECTORY
 from ansible_collections.buildfleet.buildx.plugins.module_utils._clock import Deadline
+from ansible_collections.buildfleet.buildx.plugins.module_utils._words import is_true
 
 if TYPE_CHECKING:
     from ansible_collections.buildfleet.buildx.plugins.module_utils._module import Surroundings
@@ -50,7 +51,7 @@ class Registries:
 
     def authentication(self) -> Authentication:
         """The answers to the daemon's questions."""
-        disabled = self._around.variable("BUILDKIT_NO_CLIENT_TOKEN") in ("1", "t", "T", "TRUE", "true", "True")
+        disabled = is_true(self._around.variable("BUILDKIT_NO_CLIENT_TOKEN"))
         return Authentication(self._keychain, self.settings, None if disabled else self._around.docker_config)
 
     def login(self, name: str) -> Login:

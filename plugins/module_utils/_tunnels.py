@@ -11,14 +11,13 @@ from __future__ import annotations
 import socket
 from typing import Optional
 
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.dial import PlainDialer
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import exec_stream, raw
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine.client import Engine
 
 
-class ExecDialer:
+class ExecDialer(PlainDialer):
     """`buildctl dial-stdio` in the container, through the engine."""
-
-    authority = "localhost"
 
     def __init__(self, engine: Engine, container: str) -> None:
         self._engine = engine
@@ -29,20 +28,12 @@ class ExecDialer:
         self._last = exec_stream.open_stream(self._engine, self._container, ["buildctl", "dial-stdio"])
         return self._last.socket
 
-    def target(self) -> Optional[str]:
-        return None
-
     def explain(self) -> str:
         return self._last.said if self._last else ""
 
-    def close(self) -> None:
-        """Nothing is held."""
 
-
-class EngineDialer:
+class EngineDialer(PlainDialer):
     """The BuildKit inside an engine, behind its `/grpc` (wire §13.4)."""
-
-    authority = "localhost"
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -55,12 +46,3 @@ class EngineDialer:
             stream.close()
             raise
         return stream
-
-    def target(self) -> Optional[str]:
-        return None
-
-    def explain(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        """Nothing is held."""

@@ -11,23 +11,25 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .daemon import Daemon
 from .engine_api import EngineApi
 from .errors import StepError
-from .machine import Machine
-from .processes import Process, wait_until
+from .processes import wait_until
 from .registry import BRIDGE_ADDRESS, MIRROR
 
 START_SECONDS = 60
-STOP_SECONDS = 30
 FEATURE = "--feature="
 """An option of newer engines; what this one has for it is its configuration file."""
 
 
 @dataclass(frozen=True)
-class Engine:
+class Engine(Daemon):
     """dockerd in a machine; `options` are added to its command line."""
 
-    machine: Machine
+    NAME = "engine"
+    STOP_SECONDS = 30
+    """Containers are stopped first."""
+
     options: tuple[str, ...] = field(default=())
 
     @property
@@ -41,19 +43,6 @@ class Engine:
     @property
     def api(self) -> EngineApi:
         return EngineApi(self.socket)
-
-    @property
-    def pidfile(self) -> Path:
-        return self.machine.state / "engine.pid"
-
-    @property
-    def log(self) -> Path:
-        return self.machine.places.logs / f"{self.machine.name}-engine.log"
-
-    @property
-    def process(self) -> Process | None:
-        process = Process.recorded_in(self.pidfile)
-        return process if process and process.alive() else None
 
     def command(self) -> list[str]:
         return [
@@ -88,12 +77,6 @@ class Engine:
         wait_until(lambda: self.process is None or self.api.answers(), START_SECONDS)
         if not self.api.answers():
             raise StepError(f"the engine of {self.machine.name} does not answer", self.log)
-
-    def stop(self) -> None:
-        """As an administrator stops it: containers are stopped first."""
-        if process := self.process:
-            process.stop(STOP_SECONDS)
-        self.pidfile.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """As a crash would: containers go on without it until the next start."""

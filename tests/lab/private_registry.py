@@ -21,9 +21,10 @@ from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
+from .daemon import Daemon, written
 from .errors import LabError, StepError
-from .machine import REGISTRY_NAME, Machine
-from .processes import Process, wait_until
+from .machine import REGISTRY_NAME
+from .processes import wait_until
 
 PORT = 5002
 ADDRESS = f"{REGISTRY_NAME}:{PORT}"
@@ -60,10 +61,10 @@ cp {_INSIDE}/ca.pem /etc/docker/certs.d/{ADDRESS}/ca.crt
 
 
 @dataclass(frozen=True)
-class PrivateRegistry:
+class PrivateRegistry(Daemon):
     """docker-registry in a machine, with TLS and a password."""
 
-    machine: Machine
+    NAME = "private-registry"
 
     @property
     def directory(self) -> Path:
@@ -86,22 +87,14 @@ class PrivateRegistry:
     def builder_configuration(self) -> Path:
         return self.machine.state / "buildkitd-private.toml"
 
-    @property
-    def pidfile(self) -> Path:
-        return self.machine.state / "private-registry.pid"
-
-    @property
-    def log(self) -> Path:
-        return self.machine.places.logs / f"{self.machine.name}-private-registry.log"
-
-    @property
-    def process(self) -> Process | None:
-        process = Process.recorded_in(self.pidfile)
-        return process if process and process.alive() else None
-
     def start(self) -> None:
         """Bring it to an answer; what answers with good certificates is left alone."""
-        if self._current() and self.process and self._written() == _configuration() and self.answers():
+        if (
+            self._current()
+            and self.process
+            and written(self._configuration_file) == _configuration()
+            and self.answers()
+        ):
             return
         self.stop()
         if not self._current():
@@ -113,11 +106,6 @@ class PrivateRegistry:
         wait_until(lambda: self.process is None or self.answers(), 20)
         if not self.answers():
             raise StepError(f"the private registry of {self.machine.name} does not answer", self.log)
-
-    def stop(self) -> None:
-        if process := self.process:
-            process.stop(5)
-        self.pidfile.unlink(missing_ok=True)
 
     def answers(self) -> bool:
         """Whether it opens for the password, and for it alone."""
@@ -154,12 +142,6 @@ class PrivateRegistry:
     @property
     def _configuration_file(self) -> Path:
         return self.directory / "config.yml"
-
-    def _written(self) -> str:
-        try:
-            return self._configuration_file.read_text()
-        except OSError:
-            return ""
 
     def _builder_configuration(self) -> str:
         """A buildkitd.toml for builders on the engine's own network, which has the registry's name."""

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from .daemon import Daemon, written
 from .errors import LabError, StepError
 from .layers import MANIFEST_TYPE, Image, digest
-from .machine import Machine
-from .processes import Process, wait_until
+from .processes import wait_until
 
 PORT = 5001
 MIRROR = f"127.0.0.1:{PORT}"
@@ -30,28 +30,15 @@ FROM_CONTAINERS = f"{BRIDGE_ADDRESS}:{PORT}"
 
 
 @dataclass(frozen=True)
-class Registry:
+class Registry(Daemon):
     """docker-registry in a machine."""
 
-    machine: Machine
-
-    @property
-    def pidfile(self) -> Path:
-        return self.machine.state / "registry.pid"
-
-    @property
-    def log(self) -> Path:
-        return self.machine.places.logs / f"{self.machine.name}-registry.log"
-
-    @property
-    def process(self) -> Process | None:
-        process = Process.recorded_in(self.pidfile)
-        return process if process and process.alive() else None
+    NAME = "registry"
 
     @property
     def running(self) -> bool:
         """Whether it answers, with the configuration that we would give it."""
-        return self.process is not None and self._written() == _configuration() and self.answers()
+        return self.process is not None and written(self._configuration_file) == _configuration() and self.answers()
 
     def start(self) -> None:
         if self.running:
@@ -66,17 +53,6 @@ class Registry:
     @property
     def _configuration_file(self) -> Path:
         return self.machine.state / "registry" / "config.yml"
-
-    def _written(self) -> str:
-        try:
-            return self._configuration_file.read_text()
-        except OSError:
-            return ""
-
-    def stop(self) -> None:
-        if process := self.process:
-            process.stop(5)
-        self.pidfile.unlink(missing_ok=True)
 
     def answers(self) -> bool:
         try:

@@ -22,7 +22,18 @@ PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 PACKAGE = "ansible_collections.buildfleet.buildx.plugins"
 FILES = sorted(path for path in PLUGINS.rglob("*.py"))
 
-GROUND = {"_errors", "_clock", "_identifiers", "_platforms", "_reference", "_deps", "_argspec", "_relay", "_sockets"}
+GROUND = {
+    "_errors",
+    "_clock",
+    "_identifiers",
+    "_platforms",
+    "_reference",
+    "_deps",
+    "_argspec",
+    "_relay",
+    "_sockets",
+    "_words",
+}
 """At the bottom: known to all, and knowing only each other's errors."""
 ROOMS = {
     "_engine": set[str](),

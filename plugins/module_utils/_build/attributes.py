@@ -10,16 +10,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from typing import Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
-
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-
-
-def is_true(text: Optional[str]) -> bool:
-    """Whether Go takes a word for true."""
-    return text in _TRUE
 
 
 def record(text: str, what: str) -> list[str]:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._words import is_true, plain_text
 
 from . import attributes
-from .outputs import text_of
 
 INLINE, LOCAL, REGISTRY = "inline", "local", "registry"
 LATEST = "latest"
@@ -65,7 +65,7 @@ def _parse(value: Any, option: str, place: str, absolute: Callable[[str], str]) 
         return [_cache(dict(fields), option, place, absolute) for fields in bare]
     if not isinstance(value, Mapping):
         raise ConfigError(f"{option}: {value!r} must be a mapping with a type, or text as for the CLI")
-    fields = {str(key).strip().lower(): text_of(item) for key, item in value.items() if item is not None}
+    fields = {str(key).strip().lower(): plain_text(item) for key, item in value.items() if item is not None}
     return [_cache(fields, option, place, absolute)]
 
 
@@ -85,5 +85,5 @@ def _cache(fields: dict[str, str], option: str, place: str, absolute: Callable[[
     if not fields.get(place):
         raise ConfigError(f"{option}: a local cache needs {place}, a directory of the target")
     directory, tag = absolute(fields.pop(place)), fields.pop("tag", "") or LATEST
-    reset = attributes.is_true(fields.pop("reset", ""))
+    reset = is_true(fields.pop("reset", ""))
     return Cache(kind, {**fields, place: directory}, directory, tag, reset)

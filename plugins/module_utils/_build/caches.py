@@ -86,7 +86,7 @@ class Caches:
             blobs.close()
 
 
-def refuse_outside(caches: Sequence[Cache]) -> None:
+def refuse_in_engine(caches: Sequence[Cache]) -> None:
     """The BuildKit inside an engine with the classic image store knows inline caches only (wire §13.5)."""
     if any(cache.type != INLINE for cache in caches):
         raise ConfigError(

@@ -36,14 +36,9 @@ def planned(outputs: Sequence[Output], names: Sequence[str], around: Surrounding
         if output.dest:
             from . import files
 
-            exports.append(files.export(output, _named(output, names), around.protected))
+            exports.append(files.export(output, output.named(names), around.protected))
     kept = [output for output in outputs if not output.dest]
     return [*exports, *_image(kept, names, engine, around, by_manifest=by_manifest)]
-
-
-def _named(output: Output, names: Sequence[str]) -> dict[str, str]:
-    wanted = output.names or names
-    return {**output.attrs, "name": ",".join(wanted)} if wanted and output.type in NAMED else dict(output.attrs)
 
 
 def _image(
@@ -64,9 +59,9 @@ def _image(
         attrs.update(output.attrs)
     own = [name for output in outputs for name in output.names]
     wanted = list(dict.fromkeys(own or names))
-    step = partial(around.step, "importing to docker")
     if any(output.type == IMAGE and output.pushes for output in outputs):
         from .push import EnginePush
 
         return [EnginePush(attrs, engine, wanted, around, by_manifest=by_manifest)]
+    step = partial(around.step, "importing to docker")
     return [Load(MOBY, attrs, engine, wanted, by_manifest=by_manifest, step=step)]

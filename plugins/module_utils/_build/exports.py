@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 from ansible_collections.buildfleet.buildx.plugins.module_utils._engine import images
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError, ConfigError
 
-from .outputs import IMAGE, NAMED, Output
+from .outputs import IMAGE, Output
 
 if TYPE_CHECKING:
     from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.blobs import Blobs
@@ -164,25 +164,22 @@ def planned(outputs: Sequence[Output], names: Sequence[str], around: Surrounding
         from . import engine_exports
 
         return engine_exports.planned(outputs, names, around)
-    return [_outside(output, output.names or names, around) for output in outputs]
+    return [_outside(output, names, around) for output in outputs]
 
 
 def _outside(output: Output, names: Sequence[str], around: Surroundings) -> Export:
     """An output of a builder in a container, or of a remote one."""
     if output.loads:
-        return _load(output, names, around)
-    attrs = dict(output.attrs)
-    if names and output.type in NAMED and "name" not in attrs:
-        attrs["name"] = ",".join(names)
+        return _load(output, output.names or names, around)
     if output.dest:
         from . import files
 
-        return files.export(output, attrs, around.protected)
+        return files.export(output, output.named(names), around.protected)
     if output.type == IMAGE and output.pushes:
         from .push import Push
 
-        return Push(attrs, names, around)
-    return Export(output.type, attrs)
+        return Push(output.named(names), output.names or names, around)
+    return Export(output.type, output.named(names))
 
 
 def _load(output: Output, names: Sequence[str], around: Surroundings) -> Export:

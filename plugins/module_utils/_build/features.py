@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuilderError
-
-from .attributes import is_true
+from ansible_collections.buildfleet.buildx.plugins.module_utils._words import is_true
 
 
 class Feature(NamedTuple):

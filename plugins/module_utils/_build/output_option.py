@@ -14,9 +14,10 @@ from typing import Any
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._words import is_true, plain_text
 
 from . import attributes
-from .outputs import CACHE_ONLY, DOCKER, IMAGE, LOCAL, Output, pushed, text_of
+from .outputs import CACHE_ONLY, DOCKER, IMAGE, LOCAL, Output, pushed
 
 REGISTRY = "registry"
 LAYOUTS = ("oci", DOCKER)
@@ -47,7 +48,7 @@ def _output(fields: dict[str, Any], value: Any, absolute: Callable[[str], str]) 
         raise ConfigError(f"type is required for output {value!r}")
     if kind not in TYPES:
         raise ConfigError(f"invalid output type {kind!r}: there are {', '.join(TYPES)}")
-    attrs = {key: text_of(item) for key, item in sorted(fields.items())}
+    attrs = {key: plain_text(item) for key, item in sorted(fields.items())}
     if kind == REGISTRY:
         kind, attrs = IMAGE, {**attrs, "push": attrs.get("push", "true")}
     output = Output(
@@ -56,8 +57,8 @@ def _output(fields: dict[str, Any], value: Any, absolute: Callable[[str], str]) 
         _destination(kind, dest, absolute),
         _names(names),
         context,
-        pushes=attributes.is_true(attrs.get("push")),
-        layout=kind in LAYOUTS and attrs.get("tar") is not None and not attributes.is_true(attrs["tar"]),
+        pushes=is_true(attrs.get("push")),
+        layout=kind in LAYOUTS and attrs.get("tar") is not None and not is_true(attrs["tar"]),
     )
     if output.pushes and kind != IMAGE:
         raise ConfigError(f"only an image can be pushed, an output of type {kind} cannot")

@@ -9,18 +9,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
 
 DOCKER, IMAGE, LOCAL, CACHE_ONLY = "docker", "image", "local", "cacheonly"
 NAMED = (IMAGE, "oci", DOCKER)
 """Exporters whose result has a name."""
-
-
-def text_of(value: Any) -> str:
-    """A value of YAML as text: booleans as YAML writes them, nothing as the empty text."""
-    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
 class Output(NamedTuple):
@@ -45,6 +40,11 @@ class Output(NamedTuple):
     @property
     def loads(self) -> bool:
         return self.type == DOCKER and not self.dest
+
+    def named(self, names: Sequence[str]) -> dict[str, str]:
+        """The attributes of the exporter, with the names of its own, else with those of the build."""
+        wanted = self.names or names
+        return {**self.attrs, "name": ",".join(wanted)} if wanted and self.type in NAMED else dict(self.attrs)
 
 
 def resolve(

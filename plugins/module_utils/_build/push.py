@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional, Protocol
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildxError, EngineError, RegistryError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._words import is_true
 
-from .attributes import is_true
 from .exports import MOBY, Export, Load
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._words import plain_text
 
-from .outputs import Output, text_of
+from .outputs import Output
 
 if TYPE_CHECKING:
     from .cache_option import Cache
@@ -132,7 +133,7 @@ def _named(text: str, option: str) -> reference.Reference:
 
 def _texts(values: Optional[Mapping[str, Any]]) -> dict[str, str]:
     """Values of YAML as text, as docker_image_build does; sorted, so that equal builds are equal requests."""
-    return {str(key): text_of(value) for key, value in sorted((values or {}).items(), key=lambda item: str(item[0]))}
+    return {str(key): plain_text(value) for key, value in sorted((values or {}).items(), key=lambda item: str(item[0]))}
 
 
 def source(path: str, dockerfile: Optional[str]) -> Source:

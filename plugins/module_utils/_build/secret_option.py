@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Optional
 
+from ansible_collections.buildfleet.buildx.plugins.module_utils._buildkit.secrets import LARGEST
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
-
-LARGEST = 500 << 10
-"""Bytes of a secret, the CLI's limit."""
 
 
 def values(

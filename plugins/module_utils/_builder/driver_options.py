@@ -16,12 +16,13 @@ from typing import Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._words import TRUE, is_true, plain_text
 
 from . import sizes
 from .spec import DEFAULT_IMAGE, DEFAULT_RESTART_POLICY, restart_policy
 
 ENV = "env."
-_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
 def _size(text: str) -> int:
@@ -40,9 +41,9 @@ def _integer(text: str) -> int:
 
 
 def _truth(text: str) -> bool:
-    if text not in (*_TRUE, *_FALSE):
+    if text not in (*TRUE, *_FALSE):
         raise ConfigError(f"it must be true or false, it is {text!r}")
-    return text in _TRUE
+    return is_true(text)
 
 
 def _image(text: str) -> str:
@@ -131,7 +132,7 @@ def _pairs(texts: Any) -> list[tuple[str, str]]:
 def _text(name: Any, value: Any) -> str:
     if isinstance(value, (list, dict)) or "\0" in str(value):
         raise ConfigError(f"driver_opts: the value of {name} is no plain text")
-    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+    return plain_text(value)
 
 
 def _known(given: Any) -> str:

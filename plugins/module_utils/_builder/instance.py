@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import StoreError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._words import is_true
 
 DOCKER_CONTAINER, REMOTE = "docker-container", "remote"
 
@@ -42,7 +43,7 @@ class NodeEntry:
     @property
     def default_load(self) -> bool:
         """Whether results go to the engine when no output is named; any word that Go takes for true (buildx §3.2)."""
-        return self.driver_opts.get("default-load") in ("1", "t", "T", "TRUE", "true", "True")
+        return is_true(self.driver_opts.get("default-load"))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 from ansible_collections.buildfleet.buildx.plugins.module_utils import _reference as reference
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import ConfigError
+from ansible_collections.buildfleet.buildx.plugins.module_utils._words import plain_text
 
 from . import config, driver_options, flags
 
@@ -198,8 +199,3 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, (list, dict)) or "\0" in text:
         raise ConfigError(f"env: the value of {name} is no plain text")
     return text
-
-
-def plain_text(value: Any) -> str:
-    """A value of YAML as text; true and false as YAML writes them."""
-    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)

@@ -39,10 +39,23 @@ class Dialer(Protocol):
         """Give back what the way holds. Connections that were made live on."""
 
 
-class UnixDialer:
-    """A daemon's unix socket on this host."""
+class PlainDialer:
+    """What most ways have in common: grpcio cannot dial them, they say nothing themselves, and hold nothing."""
 
     authority = "localhost"
+
+    def target(self) -> Optional[str]:
+        return None
+
+    def explain(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class UnixDialer(PlainDialer):
+    """A daemon's unix socket on this host."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -58,9 +71,3 @@ class UnixDialer:
 
     def target(self) -> Optional[str]:
         return f"unix:{self._path}"
-
-    def explain(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        """Nothing is held."""

@@ -21,7 +21,7 @@ from typing import NamedTuple, Optional
 from ansible_collections.buildfleet.buildx.plugins.module_utils._errors import BuildkitError, ConfigError
 from ansible_collections.buildfleet.buildx.plugins.module_utils._sockets import KEPT, Program, decrypted
 
-from .dial import Dialer
+from .dial import Dialer, PlainDialer
 
 DIAL_SECONDS = 10.0
 """How long a host may take to answer, and a daemon to say its first word."""
@@ -71,7 +71,7 @@ def _usable(*files: Optional[str]) -> Iterator[None]:
         raise ConfigError(f"{told} cannot be used: {exc.strerror or exc}") from exc
 
 
-class TcpDialer:
+class TcpDialer(PlainDialer):
     """A daemon at `host:port`, in clear or with TLS."""
 
     def __init__(self, host: str, port: int, authority: str, tls: Optional[Tls] = None) -> None:
@@ -103,23 +103,12 @@ class TcpDialer:
             undo.pop_all()
         return stream
 
-    def target(self) -> Optional[str]:
-        return None
 
-    def explain(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class SshDialer:
+class SshDialer(PlainDialer):
     """`buildctl dial-stdio` on another host, through the ssh program, as the CLI reaches it.
 
     arguments: of ssh, up to the host. address: of the daemon there, None: what buildctl takes for it.
     """
-
-    authority = "localhost"
 
     def __init__(self, arguments: Sequence[str], address: Optional[str]) -> None:
         daemon = ["--addr", address] if address else []
@@ -133,14 +122,8 @@ class SshDialer:
             raise BuildkitError(f"the program ssh cannot be run: {exc.strerror}") from exc
         return self._last.socket
 
-    def target(self) -> Optional[str]:
-        return None
-
     def explain(self) -> str:
         return self._last.said if self._last else ""
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def check(dialer: Dialer) -> None:
