@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import stat
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,8 @@ def test_a_cache_that_is_damaged_or_empty_does_not_stop_a_build(
 def test_a_layout_is_what_the_cli_makes_of_it(
     driven: Driven, context: Callable[..., Path], tmp_path: Path, kind: str
 ) -> None:
-    path = context("FROM scratch\nADD root.tar /\n")
+    # What no build before has seen: a step that two of them have made has two times, and an image has either.
+    path = context("FROM scratch\nCOPY word /\n", word=uuid.uuid4().hex)
     names = [f"example.com/{driven.bench.name}/{kind}:v1", "second:latest"]
     blobs = Blobs(str(tmp_path / "ours"), writable=True)
     try:
